@@ -1,0 +1,71 @@
+"""The command line: the only code that prints or exits. Torch is imported inside commands only."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from livos_cli import __version__
+from livos_cli.cli import info, segment, weights
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="livos",
+    help="Video object segmentation: a video and the mask of its first frame -> every mask.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("segment")(segment.segment)
+app.command("info")(info.info)
+app.add_typer(weights.app, name="weights")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"livos {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options of `livos` itself."""
+
+
+def main() -> None:
+    """Run, and turn every error a user can cause into one line and an exit code."""
+    from livos_cli.errors import LivosError
+
+    try:
+        code = app(standalone_mode=False)
+    except LivosError as error:
+        _complain(error.message, error.hint)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        _complain("interrupted", "")
+        sys.exit(130)
+    except KeyboardInterrupt:
+        _complain("interrupted; nothing was kept under its final name", "")
+        sys.exit(130)
+    except Exception as error:
+        # Click's own usage errors, whatever package it is vendored in, print and exit by show().
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        sys.exit(getattr(error, "exit_code", 2))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str, hint: str) -> None:
+    line = f"livos: {message}" + (f" — {hint}" if hint else "")
+    print(" ".join(line.split()), file=sys.stderr)

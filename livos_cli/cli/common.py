@@ -1,0 +1,71 @@
+"""Options that several commands have, declared once, and the consoles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Device", "Json", "MaxSize", "Overwrite", "PrecisionOption", "Quiet", "Weights", "human"]
+
+Weights = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        "-w",
+        help="A name (see `livos weights list`), a file, or owner/repo[@revision][:file] on the "
+        "Hugging Face Hub.",
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="auto, fp32, fp16 or bf16. auto: fp16 on CUDA, bf16 on CPUs "
+        "with tiles for it (AMX), else fp32.",
+    ),
+]
+MaxSize = Annotated[
+    Optional[int],
+    typer.Option(
+        "--max-size",
+        help="Shorter side at which the network runs; -1 for the video's own. "
+        "[default: what the weights were trained for]",
+        show_default=False,
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", "-y", help="Replace existing outputs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line on stdout.")]
+
+
+def stderr_console() -> Console:
+    """Where progress and logs go; obeys NO_COLOR, and draws nothing where there is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def human(count: int | None) -> str:
+    """Bytes for people."""
+    if count is None:
+        return "?"
+    size = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.2f} GiB"
+
+
+def short(path: Path) -> str:
+    """A path as the user would type it from here."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,85 @@
+"""livos info: what a bug report needs."""
+
+from __future__ import annotations
+
+import json
+import platform
+
+from livos_cli.cli.common import Json, human
+
+
+def info(as_json: Json = False) -> None:
+    """Versions, devices, memory, codecs and weights: what a bug report needs."""
+    from importlib import metadata
+
+    import av
+    import torch
+
+    from livos_cli import __version__
+    from livos_cli.device import fast_bfloat16, resolve_device, resolve_precision
+    from livos_cli.weights.registry import HUB_VARIABLE, REGISTRY
+
+    device = resolve_device("auto")
+    packages = ("torch", "av", "numpy", "opencv-python", "huggingface-hub", "safetensors", "typer")
+    versions: dict[str, str] = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    codecs = {}
+    for name in ("ffv1", "libx264", "png"):
+        try:
+            av.Codec(name, "w")
+            codecs[name] = True
+        except av.codec.codec.UnknownCodecError:
+            codecs[name] = False
+    found = {
+        name: "built in"
+        if entry.file
+        else (f"via {entry.mirror}" if entry.mirror else "not set up")
+        for name, entry in REGISTRY.items()
+    }
+    gpus = [
+        f"{torch.cuda.get_device_name(i)}, "
+        f"{human(torch.cuda.get_device_properties(i).total_memory)}"
+        for i in range(torch.cuda.device_count())
+    ]
+    facts: dict[str, object] = {
+        "livos": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpu": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}"
+        + (", native bf16 tiles" if fast_bfloat16() else ""),
+        "memory": human(_physical_memory()),
+        "gpus": gpus,
+        "default": f"{device}, {str(resolve_precision('auto', device)).split('.')[1]}",
+        "packages": versions,
+        "ffmpeg": av.ffmpeg_version_info,
+        "encoders": codecs,
+        "weights": found,
+        HUB_VARIABLE: next((e.mirror for e in REGISTRY.values() if e.mirror), None),
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            print(f"{key}:")
+            for name, what in value.items():
+                shown = {True: "yes", False: "missing"}.get(what, what)  # type: ignore[call-overload]
+                print(f"  {name:22}{shown}")
+        elif isinstance(value, list):
+            print(f"{key + ':':16}{'; '.join(value) or 'none'}")
+        else:
+            print(f"{key + ':':16}{'not set' if value is None else value}")
+
+
+def _physical_memory() -> int | None:
+    import os
+
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None

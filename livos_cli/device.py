@@ -1,0 +1,88 @@
+"""Which device and precision a run gets, and what it used of memory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from livos_cli.errors import UsageError
+from livos_cli.options import PRECISIONS
+
+__all__ = ["fast_bfloat16", "peak_memory", "resolve_device", "resolve_precision"]
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps` -> a device that is there.
+
+    Raises:
+        UsageError: unknown, or not on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available()
+        and (device.index is None or device.index < torch.cuda.device_count()),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if device.type not in there:
+        raise UsageError(f"unknown device '{name}'", "use auto, cpu, cuda, cuda:1 or mps")
+    if not there[device.type]:
+        raise UsageError(
+            f"device '{name}' is not available here",
+            "use --device auto; `livos info` shows what this machine has",
+        )
+    return device
+
+
+def fast_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices natively in tiles (Intel AMX).
+
+    There bfloat16 was measured faster than float32; with AVX-512's bfloat16 dot products alone,
+    nothing has been measured, so they do not count.
+    """
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
+    except (OSError, IndexError):
+        return False
+    return "amx_bf16" in flags and "amx_tile" in flags
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """`auto`, `fp32`, `fp16` or `bf16` -> the network's dtype. auto: fp16 on CUDA; on a CPU that
+    has it natively bf16; else fp32.
+
+    Raises:
+        UsageError: unknown, or of no use on the device.
+    """
+    if name not in PRECISIONS:
+        raise UsageError(f"unknown precision '{name}'", f"use {', '.join(PRECISIONS)}")
+    if name == "auto":
+        if device.type == "cuda":
+            return torch.float16
+        return torch.bfloat16 if device.type == "cpu" and fast_bfloat16() else torch.float32
+    if name == "fp16" and device.type == "cpu":
+        raise UsageError("fp16 is for GPUs; CPUs compute it slowly", "use --precision bf16 or fp32")
+    return _DTYPES[name]
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Most bytes held so far: allocated on a CUDA device, else resident; None if unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,39 @@
+"""The one error a user can cause, and the few kinds of it that callers tell apart."""
+
+from __future__ import annotations
+
+__all__ = ["InputError", "LivosError", "OutputError", "UsageError", "WeightsError"]
+
+
+class LivosError(Exception):
+    """Something the user can mend: one line that says what is wrong, one that says what to do.
+
+    Args:
+        message: what is wrong, without a final stop.
+        hint: what to do about it; may be empty.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(LivosError):
+    """The command or call itself is wrong: contradicting options, a device that is not there."""
+
+    exit_code = 2
+
+
+class InputError(LivosError):
+    """A video or mask that cannot be used."""
+
+
+class OutputError(LivosError):
+    """A result that cannot be written."""
+
+
+class WeightsError(LivosError):
+    """Weights that cannot be found, fetched, read or trusted."""

@@ -1,0 +1,93 @@
+"""What a checkpoint is: widths, normaliser and preprocessing, stored with its weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from livos_cli.errors import WeightsError
+
+__all__ = ["BASE", "PRESETS", "SMALL", "TINY", "LiVOSConfig"]
+
+
+@dataclass(frozen=True)
+class LiVOSConfig:
+    """Everything that must be known, beside the tensors, to run a checkpoint.
+
+    The defaults are the published `base` network (LiVOS, CVPR 2025). Only widths and depths vary
+    between checkpoints; the structure never does.
+    """
+
+    image_block: Literal["basic", "bottleneck"] = "bottleneck"  # ResNet-18 or ResNet-50 style
+    stem: int = 64  # channels after the 7x7 convolution, both encoders
+    stages: tuple[int, int, int] = (64, 128, 256)  # widths of layers 1-3, before any expansion
+    image_depths: tuple[int, int, int] = (3, 4, 6)  # residual blocks a layer, image encoder
+    mask_depths: tuple[int, int, int] = (2, 2, 2)  # residual blocks a layer, mask encoder
+    key: int = 64  # K, channels of the matching key
+    value: int = 256  # V, channels of the matching value, and of the gate
+    pixel: int = 256  # channels of the pixel feature
+    embed: int = 256  # width of the object transformer
+    sensory: int = 256  # S, channels of the sensory memory
+    decoder: tuple[int, int, int] = (256, 128, 128)  # widths at 1/16, 1/8, 1/4
+    transformer_blocks: int = 3
+    heads: int = 8
+    queries: int = 16  # Q, half for foreground, half for background
+    feed_forward: int = 2048
+    # How the readout is normalised. "cumulative": the key sum only grows (published weights).
+    # "gated": the key sum is multiplied by the mean of the gate, as the state is by the gate.
+    normaliser: Literal["cumulative", "gated"] = "cumulative"
+    size: int = 480  # shorter side, pixels, the weights were trained for: default for --max-size
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of RGB in [0, 1]
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    @property
+    def feature_widths(self) -> tuple[int, int, int]:
+        """Channels of the image features (f16, f8, f4)."""
+        expansion = 4 if self.image_block == "bottleneck" else 1
+        layer1, layer2, layer3 = (width * expansion for width in self.stages)
+        return layer3, layer2, layer1
+
+    def to_json(self) -> str:
+        """The configuration as one line of JSON, the form it has in a weight file's metadata."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> LiVOSConfig:
+        """Read what `to_json` wrote.
+
+        Raises:
+            WeightsError: the text is not such a configuration.
+        """
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            known = {field.name for field in fields(cls)}
+            if unknown := sorted(set(raw) - known):
+                raise ValueError(f"unknown settings {', '.join(unknown)}")
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise WeightsError(
+                f"the weights' configuration cannot be read: {error}",
+                "the file may come from a newer livos: try `pip install -U livos`",
+            ) from error
+
+
+BASE = LiVOSConfig()
+SMALL = LiVOSConfig(image_block="basic", image_depths=(2, 2, 2), decoder=(256, 128, 64))
+TINY = LiVOSConfig(
+    image_block="basic",
+    stem=32,
+    stages=(32, 64, 128),
+    image_depths=(2, 2, 2),
+    value=128,
+    pixel=128,
+    embed=128,
+    sensory=64,
+    decoder=(128, 64, 32),
+    transformer_blocks=2,
+    heads=4,
+    feed_forward=512,
+    normaliser="gated",
+    size=384,
+)
+PRESETS = {"base": BASE, "small": SMALL, "tiny": TINY}

@@ -1,0 +1,107 @@
+"""Reading the frame, second half: from 1/16 to mask logits at 1/4."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from livos_cli.network.config import LiVOSConfig
+from livos_cli.network.layers import SensoryUpdater, area_average
+
+__all__ = ["MaskDecoder"]
+
+
+class UpsampleBlock(nn.Module):
+    """Twice the size, a skip added, a residual pair of 3x3 convolutions."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width_in, width_out, 3, padding=1)
+        self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1)
+        self.linear_proj = (
+            nn.Identity() if width_in == width_out else nn.Conv2d(width_in, width_out, 1)
+        )
+
+    def forward(self, x_BNCHW: Tensor, skip_BCHW: Tensor) -> Tensor:
+        """(B, N, C, h, w) and (B, C, 2h, 2w) -> (B, N, C', 2h, 2w)."""
+        batch, objects = x_BNCHW.shape[:2]
+        x = F.interpolate(x_BNCHW.flatten(0, 1), scale_factor=2, mode="bilinear")
+        x = x + skip_BCHW.repeat_interleave(objects, dim=0)
+        branch = F.gelu(self.conv2(F.gelu(self.conv1(x))))
+        return (self.linear_proj(x) + branch).unflatten(0, (batch, objects))
+
+
+class DecoderSensoryUpdater(SensoryUpdater):
+    """Renews the sensory memory from the decoder's maps at three sizes."""
+
+    def __init__(self, config: LiVOSConfig) -> None:
+        super().__init__(config.sensory, config.sensory)
+        width16, width8, width4 = config.decoder
+        self.g16_conv = nn.Conv2d(width16, config.sensory, 1)
+        self.g8_conv = nn.Conv2d(width8, config.sensory, 1)
+        self.g4_conv = nn.Conv2d(width4 + 1, config.sensory, 1)
+
+    def forward(  # type: ignore[override]
+        self, v16: Tensor, v8: Tensor, v4: Tensor, logits: Tensor, sensory_BNSHW: Tensor
+    ) -> Tensor:
+        v4 = torch.cat([v4, logits.unsqueeze(2)], dim=2)
+        mixed = (
+            self.g16_conv(v16.flatten(0, 1))
+            + self.g8_conv(area_average(v8, 2).flatten(0, 1))
+            + self.g4_conv(area_average(v4, 4).flatten(0, 1))
+        )
+        return super().forward(mixed.unflatten(0, v16.shape[:2]), sensory_BNSHW)
+
+
+class MaskDecoder(nn.Module):
+    """The transformer's map and the image's skips -> logits at 1/4, renewed sensory memory."""
+
+    def __init__(self, config: LiVOSConfig) -> None:
+        super().__init__()
+        width16, width8, width4 = config.decoder
+        _, f8, f4 = config.feature_widths
+        self.linear_proj_f8 = nn.Conv2d(f8, width16, 1)
+        self.linear_proj_f4 = nn.Conv2d(f4, width8, 1)
+        self.upsample_16_to_8 = UpsampleBlock(width16, width8)
+        self.upsample_8_to_4 = UpsampleBlock(width8, width4)
+        self.pred = nn.Conv2d(width4, 1, 1)
+        self.sensory_updater = DecoderSensoryUpdater(config)
+
+    def decode(
+        self, v16: Tensor, skip8: Tensor, skip4: Tensor, sensory: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """For some of the objects, with the skips already projected."""
+        v8 = self.upsample_16_to_8(v16, skip8)
+        v4 = self.upsample_8_to_4(v8, skip4)
+        logits = self.pred(v4.flatten(0, 1)).squeeze(1).unflatten(0, v16.shape[:2])
+        return logits, self.sensory_updater(v16, v8, v4, logits, sensory)
+
+    def forward(
+        self,
+        v16_BNCHW: Tensor,
+        f8_BCHW: Tensor,
+        f4_BCHW: Tensor,
+        sensory_BNSHW: Tensor,
+        chunk: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """-> logits (B, N, 4h, 4w), sensory memory (B, N, S, h, w).
+
+        Args:
+            v16_BNCHW: the transformer's map.
+            f8_BCHW: image feature at 1/8.
+            f4_BCHW: image feature at 1/4.
+            sensory_BNSHW: sensory memory before this frame.
+            chunk: objects decoded at a time, 0 for all; bounds memory, changes nothing else.
+        """
+        skip8, skip4 = self.linear_proj_f8(f8_BCHW), self.linear_proj_f4(f4_BCHW)
+        step = chunk or v16_BNCHW.shape[1]
+        parts = [
+            self.decode(v16, skip8, skip4, sensory)
+            for v16, sensory in zip(
+                v16_BNCHW.split(step, 1), sensory_BNSHW.split(step, 1), strict=True
+            )
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat([x for x, _ in parts], dim=1), torch.cat([s for _, s in parts], dim=1)

@@ -1,0 +1,143 @@
+"""What is computed once a frame: image features, and the value of each object's mask."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from livos_cli.network.config import LiVOSConfig
+from livos_cli.network.layers import Fuser, PositionalEncoding, SensoryUpdater, others_of
+from livos_cli.network.resnet import BasicBlock, ResNet
+
+__all__ = ["GateProjector", "KeyProjector", "MaskEncoder", "ObjectSummarizer", "PixelProjector"]
+
+
+class KeyProjector(nn.Module):
+    """f16 -> raw key (B, K, h, w); its softmax over channels is taken by the matching."""
+
+    def __init__(self, config: LiVOSConfig) -> None:
+        super().__init__()
+        self.layer1 = nn.Conv2d(config.feature_widths[0], config.pixel, 1)
+        self.layer2 = nn.Conv2d(config.pixel, config.key, 3, padding=1)
+
+    def forward(self, f16: Tensor) -> Tensor:
+        return self.layer2(self.layer1(f16))
+
+
+class PixelProjector(nn.Module):
+    """f16 -> pixel feature (B, C, h, w)."""
+
+    def __init__(self, config: LiVOSConfig) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(config.feature_widths[0], config.pixel, 1)
+
+    def forward(self, f16: Tensor) -> Tensor:
+        return self.layer(f16)
+
+
+class GateProjector(nn.Module):
+    """f16 -> gate (B, V) in (0, 1): how much of the state each value channel keeps."""
+
+    def __init__(self, config: LiVOSConfig) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(config.feature_widths[0], config.value, 1)
+
+    def forward(self, f16: Tensor) -> Tensor:
+        return self.layer(f16).sigmoid().mean(dim=(2, 3))
+
+
+class MaskEncoder(ResNet):
+    """Image, own mask and the others' masks -> value and renewed sensory memory, an object."""
+
+    def __init__(self, config: LiVOSConfig) -> None:
+        super().__init__(5, BasicBlock, config.stem, config.stages, config.mask_depths)
+        self.fuser = Fuser(config.pixel, config.stages[2], config.value)
+        self.sensory_updater = SensoryUpdater(config.value, config.sensory)
+
+    def encode(
+        self, image_B3HW: Tensor, pixel_BCHW: Tensor, sensory: Tensor, masks: Tensor, others: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """For some of the objects: sensory (B, N, S, h, w), masks and others (B, N, H, W)."""
+        batch, objects = masks.shape[:2]
+        stacked = torch.cat(
+            [
+                image_B3HW.unsqueeze(1).expand(-1, objects, -1, -1, -1),
+                masks.unsqueeze(2).to(image_B3HW.dtype),
+                others.unsqueeze(2).to(image_B3HW.dtype),
+            ],
+            dim=2,
+        )
+        features, _, _ = super().forward(stacked.flatten(0, 1))
+        value = self.fuser(pixel_BCHW, features.unflatten(0, (batch, objects)))
+        return value, self.sensory_updater(value, sensory)
+
+    def forward(  # type: ignore[override]
+        self,
+        image_B3HW: Tensor,
+        pixel_BCHW: Tensor,
+        sensory_BNSHW: Tensor,
+        masks_BNHW: Tensor,
+        chunk: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """-> value (B, N, V, h, w), sensory memory (B, N, S, h, w).
+
+        Args:
+            image_B3HW: normalised RGB.
+            pixel_BCHW: pixel feature of the same frame.
+            sensory_BNSHW: sensory memory before this frame's mask.
+            masks_BNHW: soft masks in [0, 1].
+            chunk: objects encoded at a time, 0 for all; bounds memory, changes nothing else.
+        """
+        others = others_of(masks_BNHW)
+        step = chunk or masks_BNHW.shape[1]
+        parts = [
+            self.encode(image_B3HW, pixel_BCHW, *some)
+            for some in zip(
+                sensory_BNSHW.split(step, 1),
+                masks_BNHW.split(step, 1),
+                others.split(step, 1),
+                strict=True,
+            )
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat([v for v, _ in parts], dim=1), torch.cat([s for _, s in parts], dim=1)
+
+
+class ObjectSummarizer(nn.Module):
+    """Value and mask -> a frame's contribution to the object memory, (B, N, Q, embed + 1)."""
+
+    def __init__(self, config: LiVOSConfig) -> None:
+        super().__init__()
+        width = config.embed
+        self.pos_enc = PositionalEncoding(config.value)
+        self.input_proj = nn.Linear(config.value, width)
+        self.feature_pred = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
+        )
+        self.weights_pred = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.queries)
+        )
+
+    def forward(self, value_BNVHW: Tensor, mask_BNHW: Tensor) -> Tensor:
+        """Sums of weighted features and, last, the weights' area; sums in float32.
+
+        Args:
+            value_BNVHW: value of the frame.
+            mask_BNHW: masks averaged to the same h x w.
+        """
+        height, width = value_BNVHW.shape[-2:]
+        position = self.pos_enc(height, width)
+        pixels = value_BNVHW.flatten(3).transpose(2, 3)
+        z = self.input_proj(pixels)
+        z = z + position.to(z.dtype)
+        features = self.feature_pred(z).float()
+        logits = self.weights_pred(z).float()
+        mask = mask_BNHW.float().flatten(2).unsqueeze(-1)
+        half = logits.shape[-1] // 2
+        weights = logits.sigmoid() * torch.cat(
+            [mask.expand(-1, -1, -1, half), (1 - mask).expand(-1, -1, -1, half)], dim=-1
+        )
+        with torch.autocast(weights.device.type, enabled=False):
+            sums = weights.transpose(2, 3) @ features
+        return torch.cat([sums, weights.sum(dim=2).unsqueeze(-1)], dim=-1)

@@ -1,0 +1,133 @@
+"""Pieces shared by the encoders, the transformer and the decoder."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = [
+    "AttentionResBlock",
+    "Fuser",
+    "PositionalEncoding",
+    "SensoryUpdater",
+    "aggregate",
+    "area_average",
+    "others_of",
+]
+
+
+def others_of(masks_BNHW: Tensor) -> Tensor:
+    """For each object, the sum of all other objects' masks, clamped to [0, 1]."""
+    return (masks_BNHW.sum(dim=1, keepdim=True) - masks_BNHW).clamp(0, 1)
+
+
+def aggregate(prob_BNHW: Tensor) -> Tensor:
+    """Independent object probabilities -> log-odds with a background, (B, N+1, H, W) float32.
+
+    Float32 whatever comes in: the rounding and saturation of the clamp are part of the result
+    (1 - 1e-7 is 1 in bfloat16, and its log-odds are infinite).
+    """
+    prob = prob_BNHW.float()
+    background = (1 - prob).prod(dim=1, keepdim=True)
+    prob = torch.cat([background, prob], dim=1).clamp(1e-7, 1 - 1e-7)
+    return torch.log(prob / (1 - prob))
+
+
+def area_average(x: Tensor, factor: int) -> Tensor:
+    """Mean over squares of `factor` pixels, over the last two of any number of dimensions."""
+    return F.avg_pool2d(x.flatten(0, -4), factor).unflatten(0, x.shape[:-3])
+
+
+class AttentionResBlock(nn.Module):
+    """Residual block whose branch is weighted by channel attention (ECA, Wang et al. 2020)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        taps = int((math.log2(width) + 1) // 2)
+        taps += 1 - taps % 2
+        self.conv = nn.Conv1d(1, 1, taps, padding=taps // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
+        out = self.conv2(F.relu(self.conv1(F.relu(x))))
+        attention = self.conv(out.mean(dim=(2, 3)).unsqueeze(1)).sigmoid()
+        return out * attention.transpose(1, 2).unsqueeze(-1) + x
+
+
+class Fuser(nn.Module):
+    """Joins a map shared by all objects with a map of each object."""
+
+    def __init__(self, width_x: int, width_y: int, width: int) -> None:
+        super().__init__()
+        self.x_transform = nn.Conv2d(width_x, width, 1)
+        self.y_transform = nn.Conv2d(width_y, width, 1)
+        self.layer1 = AttentionResBlock(width)
+        self.layer2 = AttentionResBlock(width)
+
+    def forward(self, x_BCHW: Tensor, y_BNCHW: Tensor) -> Tensor:
+        """-> (B, N, width, h, w)."""
+        batch, objects = y_BNCHW.shape[:2]
+        y = self.y_transform(y_BNCHW.flatten(0, 1)).unflatten(0, (batch, objects))
+        joined = (self.x_transform(x_BCHW).unsqueeze(1) + y).flatten(0, 1)
+        return self.layer2(self.layer1(joined)).unflatten(0, (batch, objects))
+
+
+class SensoryUpdater(nn.Module):
+    """The gated rule by which a map renews the sensory memory."""
+
+    def __init__(self, width: int, sensory: int) -> None:
+        super().__init__()
+        self.transform = nn.Conv2d(width + sensory, 3 * sensory, 3, padding=1)
+
+    def forward(self, x_BNCHW: Tensor, sensory_BNSHW: Tensor) -> Tensor:
+        """-> the new sensory memory, (B, N, S, h, w)."""
+        joined = torch.cat([x_BNCHW, sensory_BNSHW], dim=2).flatten(0, 1)
+        forget, update, new = self.transform(joined).unflatten(0, x_BNCHW.shape[:2]).chunk(3, dim=2)
+        update = update.sigmoid()
+        return forget.sigmoid() * sensory_BNSHW * (1 - update) + update * new.tanh()
+
+
+class PositionalEncoding(nn.Module):
+    """Sines and cosines of a pixel's column (first half of the channels) and row (second half).
+
+    The frequencies are a buffer because published checkpoints carry them. They stay float32
+    whatever the module is cast to.
+    """
+
+    inv_freq: Tensor
+    SCALE = 32.0
+    TEMPERATURE = 128.0
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        per_axis = width // 2
+        steps = torch.arange(0, per_axis, 2, dtype=torch.float32)
+        self.register_buffer("inv_freq", 1.0 / self.TEMPERATURE ** (steps / per_axis))
+
+    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+        # nn.Module's own hook for .to(): follow the device, keep the precision.
+        return super()._apply(lambda t: fn(t).to(t.dtype), recurse)
+
+    def forward(self, height: int, width: int) -> Tensor:
+        """-> (height * width, C) float32."""
+        y, x = self._axis(height), self._axis(width)
+        half = y.shape[1]
+        grid = torch.cat(
+            [
+                x.unsqueeze(0).expand(height, width, half),
+                y.unsqueeze(1).expand(height, width, half),
+            ],
+            dim=2,
+        )
+        return grid.flatten(0, 1)
+
+    def _axis(self, length: int) -> Tensor:
+        position = torch.arange(length, device=self.inv_freq.device, dtype=torch.float32)
+        position = position / (position[-1] + 1e-6) * self.SCALE
+        angle = position.unsqueeze(1) * self.inv_freq
+        return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)

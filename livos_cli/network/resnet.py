@@ -1,0 +1,106 @@
+"""ResNet up to layer 3, stride 16 (He et al. 2016; torchvision's v1 layout and tensor names)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["BasicBlock", "Bottleneck", "ResNet", "block_of"]
+
+
+def _conv(width_in: int, width_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(width_in, width_out, kernel, stride, padding=kernel // 2, bias=False)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    expansion = 1
+
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(width_in, width, 3, stride)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _conv(width, width, 3)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = _shortcut(width_in, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return F.relu(out + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (which carries the stride), 1x1, and a shortcut."""
+
+    expansion = 4
+
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = _conv(width_in, width, 1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _conv(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = _conv(width, width * self.expansion, 1)
+        self.bn3 = nn.BatchNorm2d(width * self.expansion)
+        self.downsample = _shortcut(width_in, width * self.expansion, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return F.relu(out + (x if self.downsample is None else self.downsample(x)))
+
+
+def _shortcut(width_in: int, width_out: int, stride: int) -> nn.Sequential | None:
+    if stride == 1 and width_in == width_out:
+        return None
+    return nn.Sequential(_conv(width_in, width_out, 1, stride), nn.BatchNorm2d(width_out))
+
+
+class ResNet(nn.Module):
+    """Stem and layers 1-3.
+
+    Args:
+        channels: input channels.
+        block: BasicBlock or Bottleneck.
+        stem: channels after the 7x7 convolution.
+        stages: widths of the three layers, before the block's expansion.
+        depths: blocks in each of the three layers.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        block: type[BasicBlock] | type[Bottleneck],
+        stem: int,
+        stages: tuple[int, int, int],
+        depths: tuple[int, int, int],
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, stem, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        width_in = stem
+        layers = []
+        for stage, (width, depth) in enumerate(zip(stages, depths, strict=True)):
+            blocks = []
+            for index in range(depth):
+                stride = 2 if stage > 0 and index == 0 else 1
+                blocks.append(block(width_in, width, stride))
+                width_in = width * block.expansion
+            layers.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3 = layers
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, H, W) -> features at 1/16, 1/8 and 1/4."""
+        x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
+        f4 = self.layer1(x)
+        f8 = self.layer2(f4)
+        return self.layer3(f8), f8, f4
+
+
+def block_of(name: str) -> type[BasicBlock] | type[Bottleneck]:
+    """The residual block a configuration names."""
+    return {"basic": BasicBlock, "bottleneck": Bottleneck}[name]

@@ -1,0 +1,299 @@
+"""The one loop: frames -> tracker -> sinks."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from livos_cli.device import peak_memory
+from livos_cli.errors import InputError, OutputError, UsageError
+from livos_cli.network.model import LiVOS
+from livos_cli.options import RunOptions, SegmentOptions
+from livos_cli.tracker import Tracker, working_size
+from livos_cli.video.masks import KeyMasks
+from livos_cli.video.reader import Frame, FrameSource, SourceInfo, open_source
+from livos_cli.video.writer import KINDS, Sink
+
+__all__ = ["Begin", "Progress", "Report", "Result", "open_video", "plan_outputs", "run", "track"]
+
+SINK_QUEUE = 4  # frames waiting for a sink, at most
+
+
+@dataclass(frozen=True)
+class Result:
+    """One frame's mask, from `livos_cli.segment`."""
+
+    index: int  # of the frame in the source, from 0
+    pts: int  # its timestamp in the source's time base
+    time_base: Fraction  # seconds a tick
+    mask: np.ndarray  # (H, W) uint8 object ids, 0 for background
+
+
+@dataclass(frozen=True)
+class Begin:
+    """What is known once the inputs have been opened and checked."""
+
+    info: SourceInfo
+    ids: tuple[int, ...]  # all ids in the masks
+    names: dict[int, str]  # of ids that came from object folders
+    network_size: tuple[int, int]  # height, width at which the network runs
+    frames: int | None  # expected, if known
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """After each frame."""
+
+    done: int
+    seconds: float
+    objects: int
+    peak_memory: int | None  # bytes
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run ended."""
+
+    frames: int
+    seconds: float
+    ids: tuple[int, ...]
+    outputs: dict[str, Path]  # kind -> path
+    size: tuple[int, int]  # height, width of the video
+    network_size: tuple[int, int]
+    peak_memory: int | None  # bytes
+    warnings: tuple[str, ...]
+
+
+def run(
+    video: str | Path,
+    mask: Path,
+    model: LiVOS,
+    options: SegmentOptions,
+    output: RunOptions,
+    *,
+    on_begin: Callable[[Begin], None] = lambda _: None,
+    on_frame: Callable[[Progress], None] = lambda _: None,
+) -> Report:
+    """Segment a video and write what is asked for.
+
+    Outputs get their names once all of them are complete; on any error, or interruption, none
+    does.
+
+    Raises:
+        LivosError: an input that cannot be used or an output that cannot be written.
+    """
+    paths = plan_outputs(video, output)
+    started = time.monotonic()
+    keep_audio = any(KINDS[kind].needs_audio for kind in paths)
+    with ExitStack() as stack:
+        source = stack.enter_context(open_video(video, options, keep_audio=keep_audio))
+        info = source.info
+        keys = KeyMasks(mask, info.image_names)
+        ids, warnings = keys.scan(info.width, info.height)
+        tracker = make_tracker(model, options)
+        network_size = working_size(info.height, info.width, tracker.max_size)
+        expected = _expected_frames(info, options)
+        on_begin(
+            Begin(info, tuple(ids), keys.object_names, network_size, expected, tuple(warnings))
+        )
+        device = model.device
+        sinks: list[_SinkThread] = []
+        stack.callback(lambda: [sink.abort() for sink in sinks])
+        for kind, path in paths.items():
+            sinks.append(_SinkThread(KINDS[kind].open(path, info, len(ids) == 1)))
+        frames = 0
+        for frame, decided in track(source, keys, tracker):
+            for sink in sinks:
+                sink.write(frame, decided)
+            frames += 1
+            objects = len(tracker.object_ids)
+            on_frame(Progress(frames, time.monotonic() - started, objects, peak_memory(device)))
+        for sink in sinks:
+            sink.drain(source.trailing_audio)
+        for sink in sinks:
+            sink.publish()
+        warnings += source.warnings
+        for sink in sinks:
+            warnings += sink.warnings
+    return Report(
+        frames=frames,
+        seconds=time.monotonic() - started,
+        ids=tuple(ids),
+        outputs=paths,
+        size=(info.height, info.width),
+        network_size=network_size,
+        peak_memory=peak_memory(device),
+        warnings=tuple(warnings),
+    )
+
+
+def open_video(video: str | Path, options: SegmentOptions, *, keep_audio: bool) -> FrameSource:
+    """The source of frames that the options ask for."""
+    return open_source(
+        video,
+        start=options.start,
+        end=options.end,
+        keep_audio=keep_audio,
+        allow_truncated=options.allow_truncated,
+    )
+
+
+def make_tracker(model: LiVOS, options: SegmentOptions) -> Tracker:
+    """A fresh tracker with the options' sizes.
+
+    Raises:
+        UsageError: sizes that make no sense.
+    """
+    try:
+        return Tracker(model, max_size=options.max_size, chunk_objects=options.chunk_objects)
+    except ValueError as error:
+        raise UsageError(str(error), "see `livos segment --help`") from None
+
+
+def track(
+    source: FrameSource, keys: KeyMasks, tracker: Tracker
+) -> Iterator[tuple[Frame, np.ndarray]]:
+    """Each frame with its ids (H, W) uint8; key masks enter when their frame comes.
+
+    Raises:
+        InputError: none of the masks belonged to a frame.
+    """
+    width, height = source.info.width, source.info.height
+    unused = set(keys.frames or ())
+    first = True
+    for frame in source:
+        mask = keys.at(frame.index, first=first, width=width, height=height)
+        unused.discard(frame.index)
+        first = False
+        yield frame, tracker.step_ids(frame.rgb, mask)
+    if not tracker.object_ids:
+        raise InputError(
+            f"no mask belongs to a frame that was read: masks are for frames {_some(unused)}",
+            "names of key masks are frame numbers from 0; check --start and --end",
+        )
+    if unused:
+        source.warnings.append(f"no frame was read for the masks of frames {_some(unused)}")
+
+
+def _some(numbers: Iterable[int]) -> str:
+    ordered = sorted(numbers)
+    return ", ".join(map(str, ordered[:5])) + (" …" if len(ordered) > 5 else "")
+
+
+def _expected_frames(info: SourceInfo, options: SegmentOptions) -> int | None:
+    """How many frames to expect, for the progress bar; an estimate."""
+    if info.frames is None:
+        return None
+    bounds = []
+    for position, default in ((options.start, 0), (options.end, info.frames)):
+        if position is None:
+            bounds.append(default)
+        elif position.frame is not None:
+            bounds.append(position.frame)
+        else:
+            bounds.append(round((position.seconds or 0.0) * float(info.rate)))
+    return max(0, min(bounds[1], info.frames) - bounds[0])
+
+
+def plan_outputs(video: str | Path, output: RunOptions) -> dict[str, Path]:
+    """Where each kind goes; checked before any work is done.
+
+    Raises:
+        UsageError: an unknown kind, or a file name that cannot hold what is asked for.
+        OutputError: a result exists already and may not be overwritten.
+    """
+    if unknown := [kind for kind in output.save if kind not in KINDS]:
+        raise UsageError(f"unknown kind '{unknown[0]}'", f"--save takes {', '.join(KINDS)}")
+    kinds = list(dict.fromkeys(output.save))
+    source = None if str(video) == "-" else Path(video)
+    folder = Path.cwd() if source is None else source.resolve().parent
+    stem = "stdin" if source is None else source.resolve().stem
+    if source is not None and source.is_dir():
+        stem = source.resolve().name
+    target = output.output
+    if target is not None and not target.is_dir() and target.suffix and len(kinds) == 1:
+        suffix = KINDS[kinds[0]].suffix
+        if suffix != "/" and target.suffix.lower() == Path(suffix).suffix:
+            paths = {kinds[0]: target}
+        elif target.suffix.lower() in {".mkv", ".mp4", ".mov", ".avi", ".webm", ".png"}:
+            raise UsageError(
+                f"-o {target}: kind '{kinds[0]}' is written as <stem>{suffix}",
+                "give a folder, or a file of that suffix",
+            )
+        else:
+            paths = {kinds[0]: _place(target, stem, suffix)}
+    elif target is not None and target.is_file():
+        raise UsageError(f"-o {target} is a file", "give a folder for several kinds")
+    else:
+        paths = {kind: _place(target or folder, stem, KINDS[kind].suffix) for kind in kinds}
+    for path in paths.values():
+        if source is not None and path.resolve() == source.resolve():
+            raise UsageError(f"{path} is the input itself", "choose another place with -o")
+        if path.exists() and not output.overwrite:
+            raise OutputError(f"{path} exists already", "use -y to overwrite it")
+    return paths
+
+
+def _place(folder: Path, stem: str, suffix: str) -> Path:
+    return folder / stem if suffix == "/" else folder / f"{stem}{suffix}"
+
+
+class _SinkThread:
+    """A sink in a thread of its own, behind a bounded queue; its exceptions come back here."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._queue: queue.Queue[tuple[Frame, np.ndarray] | None] = queue.Queue(SINK_QUEUE)
+        self._error: BaseException | None = None
+        self._published = False
+        self._thread = threading.Thread(target=self._work, name="livos-sink", daemon=True)
+        self._thread.start()
+
+    @property
+    def warnings(self) -> list[str]:
+        return self._sink.warnings
+
+    def _work(self) -> None:
+        # After an error the queue is still emptied, so that the writer of it never blocks.
+        while (item := self._queue.get()) is not None:
+            if self._error is None:
+                try:
+                    self._sink.write(*item)
+                except BaseException as error:  # raised again by the main thread
+                    self._error = error
+
+    def write(self, frame: Frame, ids: np.ndarray) -> None:
+        if self._error is not None:
+            raise self._error
+        self._queue.put((frame, ids))
+
+    def drain(self, trailing_audio: Iterable[Any]) -> None:
+        """Wait for all frames, then flush and check the result; it still has no name."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        self._sink.finish(trailing_audio)
+
+    def publish(self) -> None:
+        self._sink.publish()
+        self._published = True
+
+    def abort(self) -> None:
+        """Leave nothing behind, unless the result has its name already."""
+        if self._thread.is_alive():
+            self._error = self._error or OutputError("stopped")
+            self._queue.put(None)
+            self._thread.join()
+        if not self._published:
+            self._sink.abort()

@@ -1,0 +1,310 @@
+"""The recurrent state of one video, and the step from one frame to the next. No input, no output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from livos_cli.network.model import STRIDE, LiVOS, Memory
+
+__all__ = ["Tracker", "working_size"]
+
+
+def working_size(height: int, width: int, max_size: int) -> tuple[int, int]:
+    """The size at which the network runs: shorter side at most `max_size`; -1 keeps the frame's.
+
+    Frames are never enlarged.
+    """
+    shorter = min(height, width)
+    if max_size < 0 or shorter <= max_size:
+        return height, width
+    scale = max_size / shorter
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+class Tracker:
+    """Follows objects through one video, one frame a call, in constant memory.
+
+    Args:
+        model: what `livos_cli.load_model` gave.
+        max_size: shorter side, in pixels, at which the network runs; larger frames are reduced
+            for it and its probabilities enlarged again. None: the size the weights were trained
+            for; -1: the frame's own.
+        chunk_objects: objects encoded and decoded at a time, 0 for all. Bounds memory with many
+            objects; the result is the same.
+    """
+
+    def __init__(
+        self, model: LiVOS, *, max_size: int | None = None, chunk_objects: int = 0
+    ) -> None:
+        if chunk_objects < 0:
+            raise ValueError(f"chunk_objects must be 0 (all) or more, not {chunk_objects}")
+        self.model = model.eval()
+        self.max_size = model.config.size if max_size is None else max_size
+        if self.max_size != -1 and self.max_size < STRIDE:
+            raise ValueError(f"max_size must be -1 or at least {STRIDE}, not {self.max_size}")
+        self.chunk_objects = chunk_objects
+        self._ids: list[int] = []
+        self._memory: Memory | None = None
+        self._frame_size: tuple[int, int] | None = None
+
+    @property
+    def object_ids(self) -> list[int]:
+        """Ids of the objects followed, in the order of the channels of `step`'s result."""
+        return list(self._ids)
+
+    @torch.inference_mode()
+    def step(self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None = None) -> Tensor:
+        """Take the next frame.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB. Every frame has the size of the first.
+            mask: (H, W) integers, 0 for nothing given. Ids not seen before enter as new objects;
+                known ids are corrected: their prediction is replaced by what is given. Known ids
+                that do not appear go on as predicted.
+
+        Returns:
+            (N + 1, H, W) float32 probabilities on the model's device: background, then the
+            objects in the order of `object_ids`. Before the first mask, background alone.
+
+        Raises:
+            ValueError: a frame or mask of the wrong shape or type.
+        """
+        prob, given = self._advance(frame, mask)
+        height, width = self._size()
+        if prob.shape[-2:] != (height, width):
+            prob = F.interpolate(prob[None], size=(height, width), mode="bilinear")[0]
+            prob = self._impose(prob, given)
+        return prob
+
+    @torch.inference_mode()
+    def step_ids(
+        self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None = None
+    ) -> np.ndarray:
+        """Like `step`, but decided: the id of the likeliest object at every pixel.
+
+        Needs two full-size maps instead of one an object.
+
+        Returns:
+            (H, W), 0 for background; uint8 while all ids are 0 to 255, else int64.
+        """
+        prob, given = self._advance(frame, mask)
+        size = self._size()
+        dtype = torch.uint8 if all(0 < i <= 255 for i in self._ids) else torch.int64
+        decided = torch.zeros(size, dtype=dtype, device=prob.device)
+        best = None
+        for object_id, channel in zip([0, *self._ids], prob, strict=True):
+            if channel.shape != size:
+                channel = F.interpolate(channel[None, None], size=size, mode="bilinear")[0, 0]
+            if best is None:
+                best = channel
+                continue
+            wins = channel > best
+            decided.masked_fill_(wins, object_id)
+            best = torch.maximum(best, channel)
+        if given is not None:
+            for object_id in given.unique().tolist():
+                if object_id:
+                    # A corrected object is where the mask says, and nowhere else.
+                    decided.masked_fill_(decided == object_id, 0)
+                    decided.masked_fill_(given == object_id, object_id)
+        return decided.cpu().numpy()
+
+    def drop(self, ids: Iterable[int]) -> None:
+        """Stop following these objects and free their memory.
+
+        Raises:
+            ValueError: an id that is not followed.
+        """
+        gone = set(ids)
+        if unknown := sorted(gone - set(self._ids)):
+            raise ValueError(f"not followed: {', '.join(map(str, unknown))}")
+        keep = [i for i, object_id in enumerate(self._ids) if object_id not in gone]
+        self._ids = [self._ids[i] for i in keep]
+        if self._memory is None:
+            return
+        if not keep:
+            self._memory = None
+            return
+        m = self._memory
+        rows = torch.tensor(keep, device=m.state.device)
+        groups, group = m.group[rows].unique(return_inverse=True)
+        self._memory = Memory(
+            state=m.state[:, rows],
+            key_sum=m.key_sum[:, groups],
+            group=group,
+            sensory=m.sensory[:, rows],
+            objects=m.objects[:, rows],
+            masks=m.masks[:, rows],
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything needed to go on later, on the CPU; a tracker that loads it continues bit for bit.
+
+        Tensors only, so that any tensor format holds it. Its size does not depend on the number
+        of frames seen.
+        """
+        state = {
+            "ids": torch.tensor(self._ids, dtype=torch.int64),
+            "frame_size": torch.tensor(self._frame_size or (0, 0), dtype=torch.int64),
+            "max_size": torch.tensor(self.max_size, dtype=torch.int64),
+        }
+        if self._memory is not None:
+            for field in fields(Memory):
+                tensor: Tensor = getattr(self._memory, field.name)
+                state[f"memory.{field.name}"] = tensor.detach().to("cpu", copy=True).contiguous()
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where `state_dict` was taken, with the same weights and precision.
+
+        Raises:
+            ValueError: a state that does not fit this tracker's model or size.
+        """
+        if int(state["max_size"]) != self.max_size:
+            raise ValueError(
+                f"the state was taken at max_size {int(state['max_size'])}, not {self.max_size}"
+            )
+        ids = [int(i) for i in state["ids"]]
+        memory = None
+        if "memory.state" in state:
+            parts: dict[str, Any] = {
+                field.name: state[f"memory.{field.name}"].to(self.model.device, copy=True)
+                for field in fields(Memory)
+            }
+            memory = Memory(**parts)
+            config = self.model.config
+            want = (1, len(ids), config.key, config.value)
+            if tuple(memory.state.shape) != want or memory.sensory.dtype != self.model.dtype:
+                raise ValueError(
+                    f"the state ({tuple(memory.state.shape)}, {memory.sensory.dtype}) was taken "
+                    f"with other weights or precision than these ({want}, {self.model.dtype})"
+                )
+        height, width = (int(n) for n in state["frame_size"])
+        self._ids, self._memory = ids, memory
+        self._frame_size = (height, width) if height else None
+
+    def _size(self) -> tuple[int, int]:
+        assert self._frame_size is not None
+        return self._frame_size
+
+    def _advance(
+        self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """-> (N + 1, h', w') probabilities at the working size, and the given mask at full size."""
+        image, given = self._check(frame, mask)
+        height, width = self._size()
+        size = working_size(height, width, self.max_size)
+        padding = _padding(*size)
+        features = self.model.encode_image(F.pad(_to_float(image, size), padding))
+
+        memory, ids = self._memory, list(self._ids)
+        if memory is None:
+            prob = features.image.new_ones(1, *features.image.shape[-2:], dtype=torch.float32)
+        else:
+            log_odds, memory = self.model.read(features, memory, chunk=self.chunk_objects)
+            prob = log_odds[0].softmax(dim=0)
+        if given is not None and (seen := [i for i in given.unique().tolist() if i]):
+            if new := [i for i in seen if i not in ids]:
+                memory = self.model.enter(features, memory, len(new))
+                ids += new
+            prob = _impose(prob, F.pad(_reduce_ids(given, size), padding), ids)
+        if memory is not None:
+            memory = self.model.write(features, memory, prob[None, 1:], chunk=self.chunk_objects)
+        # Only now, so that an error above leaves the tracker as it was.
+        self._memory, self._ids = memory, ids
+        left, _, top, _ = padding
+        return prob[:, top : top + size[0], left : left + size[1]], given
+
+    def _impose(self, prob: Tensor, given: Tensor | None) -> Tensor:
+        return prob if given is None else _impose(prob, given, self._ids)
+
+    def _check(
+        self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        image = torch.as_tensor(frame)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != torch.uint8:
+            raise ValueError(
+                f"a frame must be (H, W, 3) uint8, not {tuple(image.shape)} {image.dtype}"
+            )
+        height, width = int(image.shape[0]), int(image.shape[1])
+        if self._frame_size not in (None, (height, width)):
+            raise ValueError(f"frame of {(height, width)} after frames of {self._frame_size}")
+        given = None
+        if mask is not None:
+            if isinstance(mask, np.ndarray) and mask.dtype.kind == "u" and mask.itemsize > 1:
+                mask = mask.astype(np.int64)  # torch's wide unsigned types lack most operations
+            given = torch.as_tensor(mask)
+            if given.shape != (height, width) or given.is_floating_point():
+                raise ValueError(
+                    f"a mask must be {(height, width)} integers, "
+                    f"not {tuple(given.shape)} {given.dtype}"
+                )
+            given = given.to(self.model.device, torch.int64)
+        self._frame_size = (height, width)
+        return image.to(self.model.device), given
+
+
+def _padding(height: int, width: int) -> tuple[int, int, int, int]:
+    """Left, right, top, bottom up to multiples of the stride, the smaller half first."""
+    rows, columns = -height % STRIDE, -width % STRIDE
+    return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
+
+
+def _to_float(image_HW3: Tensor, size: tuple[int, int]) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, h', w') float32 in [0, 1], reduced with antialiasing."""
+    image = image_HW3.permute(2, 0, 1)[None]
+    if image.shape[-2:] != size:
+        if image.device.type == "cpu":  # eight bits are enough, and four times less memory
+            image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
+        else:
+            image = F.interpolate(image.float(), size=size, mode="bilinear", antialias=True)
+    return image.float() / 255
+
+
+def _reduce_ids(ids_HW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Ids at the working size: each pixel's largest share, and no object lost altogether."""
+    if ids_HW.shape == size:
+        return ids_HW
+    best = torch.zeros(size, device=ids_HW.device)
+    reduced = torch.zeros(size, dtype=torch.int64, device=ids_HW.device)
+    small = []
+    for object_id in ids_HW.unique().tolist():
+        share = F.interpolate(
+            (ids_HW == object_id).float()[None, None], size=size, mode="bilinear", antialias=True
+        )[0, 0]
+        wins = share > best
+        reduced = torch.where(wins, object_id, reduced)
+        best = torch.maximum(best, share)
+        small.append((object_id, share))
+    for object_id, share in small:
+        if object_id and not bool((reduced == object_id).any()):
+            reduced = torch.where(share >= share.max(), object_id, reduced)
+    return reduced
+
+
+def _impose(prob: Tensor, given_HW: Tensor, ids: list[int]) -> Tensor:
+    """Let a given mask decide where it says something.
+
+    Every channel is 0 where the mask is on. New objects are appended one-hot. A corrected object
+    is on where given and off elsewhere, where its probability goes to the background.
+    """
+    on = given_HW != 0
+    old = prob.shape[0] - 1
+    prob = prob.masked_fill(on, 0)
+    seen = set(given_HW.unique().tolist())
+    added = []
+    for channel, object_id in enumerate(ids, start=1):
+        exact = (given_HW == object_id).float()
+        if channel > old:
+            added.append(exact)
+        elif object_id in seen:
+            prob[0] += prob[channel]
+            prob[channel] = exact
+    return torch.cat([prob, torch.stack(added)]) if added else prob

@@ -1,0 +1,1 @@
+"""Video in, masks in, results out."""

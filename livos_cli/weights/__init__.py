@@ -1,0 +1,103 @@
+"""Weights: from a name, a path or a Hub address to a network ready to run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from livos_cli.device import resolve_device, resolve_precision
+from livos_cli.errors import WeightsError
+from livos_cli.network.config import LiVOSConfig
+from livos_cli.network.model import LiVOS
+from livos_cli.weights.convert import read_checkpoint
+from livos_cli.weights.hub import fetch_hub, fetch_named, parse_hub, verify_sha256
+from livos_cli.weights.registry import REGISTRY
+
+__all__ = ["build", "load_checked", "load_model", "locate", "read_weights"]
+
+
+def locate(weights: str | Path) -> Path:
+    """The local file of some weights, downloaded if need be.
+
+    Args:
+        weights: a name (`livos weights list`), a path, or `owner/repo[@revision][:file]`.
+
+    Raises:
+        WeightsError: nothing of the kind, or it could not be had.
+    """
+    text = str(weights)
+    if entry := REGISTRY.get(text):
+        if entry.file is None:
+            return fetch_named(entry)
+        if entry.sha256:
+            verify_sha256(entry.file, entry.sha256)
+        return entry.file
+    path = Path(weights).expanduser()
+    if path.is_file():
+        return path
+    looks_local = path.suffix in (".safetensors", ".pth", ".pt") and ":" not in text
+    if not looks_local and not isinstance(weights, Path) and (address := parse_hub(text)):
+        return fetch_hub(address)
+    if looks_local:
+        raise WeightsError(f"the weights file {path} does not exist", "check the path")
+    raise WeightsError(
+        f"unknown weights '{text}'",
+        f"use a name ({', '.join(REGISTRY)}), a file, or owner/repo on the Hugging Face Hub",
+    )
+
+
+def read_weights(weights: str | Path) -> tuple[dict[str, torch.Tensor], LiVOSConfig, Path]:
+    """Tensors and configuration of some weights, and the file they came from."""
+    path = locate(weights)
+    tensors, config = read_checkpoint(path)
+    entry = REGISTRY.get(str(weights))
+    if entry is not None and entry.size is not None:
+        config = replace(config, size=entry.size)
+    return tensors, config, path
+
+
+def build(tensors: dict[str, torch.Tensor], config: LiVOSConfig, path: Path) -> LiVOS:
+    """A float32 network with these weights; strictly: nothing missing, nothing left over."""
+    model = LiVOS(config)
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        raise WeightsError(
+            f"{path} does not fit its own configuration ({lines[0][:160] if lines else error})",
+            "the file is damaged or of another network",
+        ) from None
+    return model
+
+
+def load_checked(path: Path) -> tuple[dict[str, torch.Tensor], LiVOSConfig]:
+    """Read a checkpoint file and make sure that a network of its configuration takes it."""
+    tensors, config = read_checkpoint(path)
+    build(tensors, config, path)
+    return tensors, config
+
+
+def load_model(
+    weights: str | Path = "tiny", *, device: str = "auto", precision: str = "auto"
+) -> LiVOS:
+    """Load a network, ready for `Tracker`.
+
+    Args:
+        weights: a name (`livos weights list`), a path to `.safetensors` or `.pth`, or
+            `owner/repo[@revision][:file]` on the Hugging Face Hub.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, fp32, fp16 or bf16. Memories stay float32 whatever it is.
+
+    Raises:
+        WeightsError: the weights cannot be found, fetched, read or trusted.
+        UsageError: a device or precision that is not to be had here.
+    """
+    target = resolve_device(device)
+    dtype = resolve_precision(precision, target)
+    tensors, config, path = read_weights(weights)
+    model = build(tensors, config, path).to(target, dtype)
+    if target.type == "cpu":
+        model = model.to(memory_format=torch.channels_last)
+    return model.eval().requires_grad_(False)

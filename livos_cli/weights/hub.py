@@ -1,0 +1,215 @@
+"""Weights from elsewhere: the Hugging Face Hub, or the authors' Google Drive."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from livos_cli.errors import WeightsError
+from livos_cli.weights.registry import HUB_VARIABLE, Entry
+
+__all__ = ["HubFile", "fetch_hub", "fetch_named", "parse_hub", "sha256_of", "verify_sha256"]
+
+_SPEC = re.compile(
+    r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(:(?P<file>[\w./ -]+))?", re.ASCII
+)
+SUFFIXES = (".safetensors", ".pth", ".pt")  # in order of preference
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """`owner/repo[@revision][:file]`."""
+
+    repo: str
+    revision: str | None = None
+    file: str | None = None
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{self.repo}{revision}" + (f":{self.file}" if self.file else "")
+
+
+def parse_hub(text: str) -> HubFile | None:
+    """Read such an address; None if it is not one."""
+    match = _SPEC.fullmatch(text)
+    return HubFile(match["repo"], match["revision"], match["file"]) if match else None
+
+
+def fetch_hub(wanted: HubFile) -> Path:
+    """Download through huggingface-hub, or find it in its cache.
+
+    The library's environment variables hold: HF_HUB_CACHE, HF_HUB_OFFLINE, HF_TOKEN, HF_ENDPOINT.
+    Where the Hub names a file by its sha256, the content is checked against it, cached or fresh.
+
+    Raises:
+        WeightsError: not there, not allowed, not reachable, or not what the Hub says it is.
+    """
+    # Imported here: it takes a while, and built-in weights do not need it.
+    from huggingface_hub import errors as hub
+    from huggingface_hub import hf_hub_download
+
+    try:
+        file = wanted.file or _choose_file(wanted)
+        path = Path(hf_hub_download(wanted.repo, file, revision=wanted.revision))
+    except hub.GatedRepoError:
+        raise WeightsError(
+            f"{wanted}: access to this repository must be asked for on the Hub",
+            "ask there, then set HF_TOKEN",
+        ) from None
+    except hub.RepositoryNotFoundError:
+        raise WeightsError(
+            f"{wanted}: no such repository on the Hub, or it is private",
+            "check the name; for a private one set HF_TOKEN",
+        ) from None
+    except hub.RevisionNotFoundError:
+        raise WeightsError(
+            f"{wanted}: the repository has no such revision", "check what follows the @"
+        ) from None
+    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled):
+        raise WeightsError(
+            f"{wanted} is not in the local cache, and the Hub cannot be reached",
+            "check the network, or unset HF_HUB_OFFLINE; once downloaded it works offline",
+        ) from None
+    except hub.EntryNotFoundError:
+        raise WeightsError(
+            f"{wanted}: the repository has no such file", "check what follows the colon"
+        ) from None
+    except hub.HFValidationError as error:
+        raise WeightsError(f"{wanted} is not a Hub address ({error})", "use owner/repo") from None
+    except OSError as error:  # the library's HTTP, size-check and file errors are all of this kind
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{wanted} could not be downloaded ({reason})", "try again; what came is resumed"
+        ) from None
+    # The cache names a large file's blob by its sha256.
+    blob = path.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", blob):
+        verify_sha256(path, blob)
+    return path
+
+
+def _choose_file(wanted: HubFile) -> str:
+    """The repository's weights file: safetensors before pickles; one of a kind, or it is unclear."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import errors as hub
+
+    if constants.HF_HUB_OFFLINE:
+        folder = Path(
+            snapshot_download(wanted.repo, revision=wanted.revision, local_files_only=True)
+        )
+        names = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()]
+    else:
+        try:
+            names = HfApi().list_repo_files(wanted.repo, revision=wanted.revision)
+        except hub.HfHubHTTPError:
+            raise
+        except OSError as error:
+            raise hub.LocalEntryNotFoundError(str(error)) from None
+    for suffix in SUFFIXES:
+        found = sorted(name for name in names if name.endswith(suffix))
+        if "model" + suffix in found:
+            return "model" + suffix
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise WeightsError(
+                f"{wanted} holds several weights: {', '.join(found[:6])}",
+                f"name one: {wanted}:{found[0]}",
+            )
+    raise WeightsError(
+        f"{wanted} holds no weights (no {', '.join(SUFFIXES)} file)", "check the name"
+    )
+
+
+def fetch_named(entry: Entry) -> Path:
+    """Published weights: from the mirror the user set, or from Google Drive through gdown.
+
+    Raises:
+        WeightsError: neither is possible; says how to get the file by hand.
+    """
+    if entry.mirror:
+        mirror = parse_hub(entry.mirror)
+        if mirror is None:
+            raise WeightsError(
+                f"{HUB_VARIABLE}={entry.mirror} is not a Hub repository", "use owner/repo"
+            )
+        path = _from_mirror(mirror, entry.name)
+    else:
+        path = _from_drive(entry)
+    if entry.sha256:
+        verify_sha256(path, entry.sha256)
+    return path
+
+
+def _from_mirror(mirror: HubFile, name: str) -> Path:
+    """safetensors first, then .pth."""
+    files = [f"{name}{suffix}" for suffix in SUFFIXES[:2]]
+    try:
+        return fetch_hub(HubFile(mirror.repo, mirror.revision, files[0]))
+    except WeightsError as first:
+        if "no such file" not in first.message and "local cache" not in first.message:
+            raise
+        try:
+            return fetch_hub(HubFile(mirror.repo, mirror.revision, files[1]))
+        except WeightsError:
+            raise WeightsError(
+                f"{mirror} has neither {files[0]} nor {files[1]} ({first.message})",
+                f"check {HUB_VARIABLE}",
+            ) from None
+
+
+def _from_drive(entry: Entry) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "livos"
+    path = cache / f"{entry.name}.pth"
+    if path.is_file():
+        return path
+    by_hand = (
+        f"get https://drive.google.com/file/d/{entry.drive}/view in a browser, then: "
+        f"livos weights convert FILE.pth {entry.name}.safetensors"
+    )
+    try:
+        import gdown
+    except ImportError:
+        raise WeightsError(
+            f"{entry.name} is published on Google Drive only",
+            f"pip install 'livos[drive]', or set {HUB_VARIABLE} to a Hub mirror, or {by_hand}",
+        ) from None
+    cache.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".partial-{os.getpid()}")
+    try:
+        got = gdown.download(id=entry.drive, output=str(temporary), quiet=False)
+        if got is None:
+            raise OSError("no file came")
+        os.replace(temporary, path)
+    except Exception as error:
+        # gdown's errors share no base class; whatever it was, the way out is the same.
+        reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{entry.name} could not be downloaded from Google Drive ({reason})", by_hand
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def verify_sha256(path: Path, expected: str) -> None:
+    """Raises WeightsError if the file's content is not what it should be."""
+    digest = sha256_of(path)
+    if digest != expected:
+        raise WeightsError(
+            f"{path} does not have the expected content "
+            f"(sha256 {digest[:12]}…, expected {expected[:12]}…)",
+            "the download is damaged or was changed: delete the file and try again",
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's content, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

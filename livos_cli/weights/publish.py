@@ -1,0 +1,84 @@
+"""Model cards, and weights to the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from livos_cli.errors import WeightsError
+from livos_cli.network.config import LiVOSConfig
+from livos_cli.weights import load_checked, locate
+from livos_cli.weights.convert import write_safetensors
+from livos_cli.weights.hub import parse_hub
+from livos_cli.weights.registry import REGISTRY
+
+__all__ = ["card_of", "push"]
+
+_TINY_CARD = Path(__file__).with_name("tiny.md")
+
+
+def card_of(weights: str) -> str:
+    """The model card of some weights, Markdown with the Hub's YAML header."""
+    if weights == "tiny":
+        return _TINY_CARD.read_text(encoding="utf-8")
+    tensors, config = load_checked(locate(weights))
+    return _plain_card(weights, config, sum(t.numel() for t in tensors.values()))
+
+
+def _plain_card(name: str, config: LiVOSConfig, parameters: int) -> str:
+    known = REGISTRY.get(name)
+    origin = f"`{name}`: {known.summary}." if known else "Converted with `livos weights convert`."
+    return f"""---
+library_name: livos
+pipeline_tag: mask-generation
+tags: [video-object-segmentation, livos]
+---
+# LiVOS weights
+
+{origin} Network: "LiVOS: Light Video Object Segmentation with Gated Linear Matching" (CVPR 2025,
+arXiv 2411.02818). {parameters / 1e6:.1f} M values, for a shorter side of {config.size} pixels.
+
+```
+livos segment video.mp4 --mask first.png --weights owner/repo
+```
+
+Configuration: `{config.to_json()}`
+
+Terms of use are those of whoever trained the weights; this card states none.
+"""
+
+
+def push(weights: str, repo: str, *, private: bool = False) -> str:
+    """Upload `model.safetensors` and `README.md`.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        WeightsError: not allowed, not reachable, or no such weights.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub import errors as hub
+
+    address = parse_hub(repo)
+    if address is None or address.revision or address.file:
+        raise WeightsError(f"'{repo}' is not a Hub repository", "use owner/repo")
+    tensors, config = load_checked(locate(weights))
+    api = HfApi()
+    with tempfile.TemporaryDirectory(prefix="livos-push-") as name:
+        folder = Path(name)
+        half = all(t.element_size() == 2 for t in tensors.values() if t.is_floating_point())
+        write_safetensors(tensors, config, folder / "model.safetensors", half=half)
+        (folder / "README.md").write_text(card_of(weights), encoding="utf-8")
+        try:
+            api.create_repo(repo, private=private, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=repo, folder_path=folder, commit_message="Upload LiVOS weights"
+            )
+        except (hub.HfHubHTTPError, hub.LocalTokenNotFoundError, OSError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise WeightsError(
+                f"{repo}: cannot upload ({reason})",
+                "set HF_TOKEN to a token that may write there, and check the network",
+            ) from None
+    return str(commit.commit_url)

@@ -1,0 +1,71 @@
+"""The table of weights: names, and where each is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["HUB_VARIABLE", "REGISTRY", "Entry"]
+
+HUB_VARIABLE = "LIVOS_HUB_REPO"  # environment variable: a Hub mirror of the published weights
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named checkpoint."""
+
+    name: str
+    summary: str
+    file: Path | None = None  # built in: where it lies in the package
+    sha256: str | None = None  # of the file, where known
+    drive: str | None = None  # Google Drive file id
+    size: int | None = None  # shorter side it was trained for, where its file does not say
+
+    @property
+    def mirror(self) -> str | None:
+        """The Hub repository the user named as a mirror, for weights that are not built in."""
+        return None if self.file else os.environ.get(HUB_VARIABLE) or None
+
+
+def _published(name: str, summary: str, drive: str, size: int) -> Entry:
+    return Entry(name, f"published `base`: {summary}", drive=drive, size=size)
+
+
+REGISTRY: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry("tiny", "built in: 4.9 M parameters, for CPUs", file=_HERE / "tiny.safetensors"),
+        _published(
+            "livos-nomose-480p",
+            "trained at 480p without MOSE",
+            "1ZjhVMUppZ5OZipCALU9ZYwiVF5DEPBxX",
+            480,
+        ),
+        _published(
+            "livos-nomose-ft-480p",
+            "the same, fine-tuned",
+            "1rUxSjKreh5Q_X7FHvFRyoKBR7GqJr04P",
+            480,
+        ),
+        _published(
+            "livos-wmose-480p",
+            "trained at 480p with MOSE",
+            "1lhfnRCe1yPfB9dcWSA6hv7ABPzHFuNCY",
+            480,
+        ),
+        _published(
+            "livos-nomose-1024p",
+            "for 1024p, without MOSE",
+            "1_NjVaumXO8IPsFocXdRAvs6hqd-TOSGH",
+            1024,
+        ),
+        _published(
+            "livos-nomose-2048p",
+            "for 2048p, without MOSE",
+            "1Od-djH3AUDEXJmXmqygCUSrFWUmVyNBG",
+            2048,
+        ),
+    )
+}
