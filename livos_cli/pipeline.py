@@ -108,7 +108,7 @@ def run(
         )
         device = model.device
         sinks: list[_SinkThread] = []
-        stack.callback(lambda: [sink.abort() for sink in sinks])
+        stack.callback(_abort_all, sinks)
         for kind, path in paths.items():
             sinks.append(_SinkThread(KINDS[kind].open(path, info, len(ids) == 1)))
         frames = 0
@@ -246,6 +246,11 @@ def plan_outputs(video: str | Path, output: RunOptions) -> dict[str, Path]:
 
 def _place(folder: Path, stem: str, suffix: str) -> Path:
     return folder / stem if suffix == "/" else folder / f"{stem}{suffix}"
+
+
+def _abort_all(sinks: list[_SinkThread]) -> None:
+    for sink in sinks:
+        sink.abort()
 
 
 class _SinkThread:

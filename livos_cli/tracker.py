@@ -1,4 +1,4 @@
-"""The recurrent state of one video, and the step from one frame to the next. No input, no output."""
+"""The recurrent state of one video, and the step from frame to frame. No input, no output."""
 
 from __future__ import annotations
 
@@ -145,10 +145,10 @@ class Tracker:
         )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything needed to go on later, on the CPU; a tracker that loads it continues bit for bit.
+        """All that is needed to go on later: a tracker that loads it continues bit for bit.
 
-        Tensors only, so that any tensor format holds it. Its size does not depend on the number
-        of frames seen.
+        CPU tensors only, so that any tensor format holds it. Its size does not depend on the
+        number of frames seen.
         """
         state = {
             "ids": torch.tensor(self._ids, dtype=torch.int64),

@@ -68,7 +68,7 @@ def info(as_json: Json = False) -> None:
         if isinstance(value, dict):
             print(f"{key}:")
             for name, what in value.items():
-                shown = {True: "yes", False: "missing"}.get(what, what)  # type: ignore[call-overload]
+                shown = {True: "yes", False: "missing"}.get(what, what)
                 print(f"  {name:22}{shown}")
         elif isinstance(value, list):
             print(f"{key + ':':16}{'; '.join(value) or 'none'}")

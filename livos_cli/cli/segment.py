@@ -23,6 +23,8 @@ from livos_cli.cli.common import (
 from livos_cli.options import Position, RunOptions, SegmentOptions
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
     from livos_cli.pipeline import Begin, Progress, Report
 
 
@@ -121,7 +123,7 @@ class _Display:
         self._quiet = quiet
         self._console = stderr_console()
         self._weights, self._precision = weights, precision
-        self._bar = None
+        self._bar: Bar | None = None
         self._warned: set[str] = set()
         self._started = 0.0
 

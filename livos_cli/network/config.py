@@ -64,7 +64,11 @@ class LiVOSConfig:
             known = {field.name for field in fields(cls)}
             if unknown := sorted(set(raw) - known):
                 raise ValueError(f"unknown settings {', '.join(unknown)}")
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+            settings: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in raw.items()
+            }
+            return cls(**settings)
         except (ValueError, TypeError, AttributeError) as error:
             raise WeightsError(
                 f"the weights' configuration cannot be read: {error}",

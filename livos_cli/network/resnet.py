@@ -103,4 +103,4 @@ class ResNet(nn.Module):
 
 def block_of(name: str) -> type[BasicBlock] | type[Bottleneck]:
     """The residual block a configuration names."""
-    return {"basic": BasicBlock, "bottleneck": Bottleneck}[name]
+    return BasicBlock if name == "basic" else Bottleneck

@@ -62,13 +62,13 @@ class Attention(nn.Module):
             v: values.
             allowed: bool (B, 1, Lq, Lk), True where a query may look.
         """
-        projected = [
+        heads_q, heads_k, heads_v = (
             F.linear(x, weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for x, weight, bias in zip(
                 (q, k, v), self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True
             )
-        ]
-        out = F.scaled_dot_product_attention(*projected, attn_mask=allowed)
+        )
+        out = F.scaled_dot_product_attention(heads_q, heads_k, heads_v, attn_mask=allowed)
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
 

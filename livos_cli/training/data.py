@@ -7,7 +7,7 @@ import json
 import queue
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +55,10 @@ class ClipSource:
             if kind == 2:
                 clip = _procedural(rng, objects, length, size)
             else:
-                base = self._sequence if kind == 0 else self._still
-                frames, ids = base(rng, length, size, max_skip)
+                if kind == 0:
+                    frames, ids = self._sequence(rng, length, size, max_skip)
+                else:
+                    frames, ids = self._still(rng, length, size)
                 if kind == 1 and rng.random() < 0.5:
                     ids[:] = 0  # a moving background; every object is pasted
                 known = int(ids.max() > 0)
@@ -105,7 +107,7 @@ class ClipSource:
         return np.stack(out), np.stack(ids)
 
     def _still(
-        self, rng: np.random.Generator, length: int, size: int, max_skip: int
+        self, rng: np.random.Generator, length: int, size: int
     ) -> tuple[np.ndarray, np.ndarray]:
         image, mask = self.stills[rng.integers(len(self.stills))]
         scale = size / min(image.shape[:2]) * rng.uniform(1.05, 1.5)
@@ -246,7 +248,7 @@ def batches(
     length: int,
     size: int,
     max_skip: int,
-) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+) -> Generator[tuple[np.ndarray, np.ndarray, int], None, None]:
     """Endless batches, drawn ahead by one thread through a bounded queue.
 
     Batch i depends on `seed` and i alone, so a resumed run sees what an uninterrupted one would.

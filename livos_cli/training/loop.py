@@ -198,9 +198,16 @@ def train(
                     average[name].lerp_(value.float(), 1 - decay)
             step += 1
             writer.writerow(
-                [step, f"{loss.item():.5f}", f"{wrong.item():.5f}", objects, free]
-                + [f"{options.rate_at(step - 1):.3e}", f"{time.monotonic() - started:.1f}"]
-                + [f"{waited:.2f}"]
+                [
+                    step,
+                    f"{loss.item():.5f}",
+                    f"{wrong.item():.5f}",
+                    objects,
+                    free,
+                    f"{options.rate_at(step - 1):.3e}",
+                    f"{time.monotonic() - started:.1f}",
+                    f"{waited:.2f}",
+                ]
             )
             file.flush()
             if step % options.save_every == 0:

@@ -30,7 +30,8 @@ def texture(
         cells = 2 ** (octave + 1) + int(rng.integers(0, 3))
         rows = max(2, round(cells * height / width))
         noise = rng.standard_normal((rows, cells)).astype(np.float32)
-        base += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) / 1.4**octave
+        wide = np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC))
+        base += wide / np.float32(1.4**octave)
     if rng.random() < 0.35:  # stripes or checks, bent by the noise
         angle = rng.uniform(0, np.pi)
         y, x = np.mgrid[:height, :width].astype(np.float32) / width

@@ -96,7 +96,7 @@ def _decode(path: Path) -> tuple[str, np.ndarray, np.ndarray | None]:
             if name == "pal8":
                 indices, palette = frame.to_ndarray(format="pal8")
                 clear = np.flatnonzero(palette[:, 0] == 0)
-                if len(clear) and not len(clear) == 256:
+                if len(clear) and len(clear) != 256:
                     indices = np.where(np.isin(indices, clear), 0, indices)
                 return "palette", indices, None
             if name in ("monob", "monow", "gray") or name.startswith(("gray1", "gray9")):

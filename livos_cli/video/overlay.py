@@ -32,7 +32,7 @@ def draw_overlay(rgb: np.ndarray, ids: np.ndarray, opacity: float = 0.5) -> np.n
     thickness = max(1, round(min(ids.shape) / 360))
     kernel = np.ones((2 * thickness + 1, 2 * thickness + 1), np.uint8)
     # An outline lies inside its object, so neighbours keep their own.
-    padded = cv2.copyMakeBorder(own, *[thickness] * 4, borderType=cv2.BORDER_REPLICATE)
+    padded = np.pad(own, thickness, mode="edge")
     gradient = cv2.morphologyEx(padded, cv2.MORPH_GRADIENT, kernel)
     edge = (gradient[thickness:-thickness, thickness:-thickness] > 0) & inside
     light = np.minimum(colours.astype(np.uint16) + 96, 255).astype(np.uint8)

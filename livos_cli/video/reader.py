@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import av
@@ -190,12 +189,7 @@ class _Base:
     def __enter__(self) -> Any:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         if self._ahead is not None:
             self._ahead.close()
         self._close()
@@ -240,7 +234,7 @@ class VideoSource(_Base):
         self._label = "stdin" if path is None else str(path)
         self._allow_truncated = allow_truncated
         try:
-            self._container = av.open(sys.stdin.buffer if path is None else str(path))
+            self._container: Any = av.open(sys.stdin.buffer if path is None else str(path))
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if isinstance(error, PermissionError):
                 raise InputError(

@@ -307,7 +307,8 @@ def _encode_png(ids: np.ndarray, palette: np.ndarray) -> bytes:
     encoder: Any = av.CodecContext.create("png", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "pal8"
     encoder.time_base = Fraction(1, 25)
-    picture: Any = av.VideoFrame.from_ndarray((np.ascontiguousarray(ids), palette), format="pal8")
+    both: Any = (np.ascontiguousarray(ids), palette)
+    picture: Any = av.VideoFrame.from_ndarray(both, format="pal8")
     picture.pts = 0
     return b"".join(bytes(packet) for packet in [*encoder.encode(picture), *encoder.encode(None)])
 

@@ -99,5 +99,7 @@ def load_model(
     tensors, config, path = read_weights(weights)
     model = build(tensors, config, path).to(target, dtype)
     if target.type == "cpu":
-        model = model.to(memory_format=torch.channels_last)
+        for parameter in model.parameters():
+            if parameter.ndim == 4:  # the layout oneDNN's convolutions want
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return model.eval().requires_grad_(False)

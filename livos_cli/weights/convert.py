@@ -100,7 +100,7 @@ def infer_config(tensors: dict[str, Tensor], path: Path) -> LiVOSConfig:
             return config
     raise WeightsError(
         f"{path} is not a LiVOS checkpoint that can be recognised",
-        "published checkpoints are; others need the configuration that `livos weights convert` adds",
+        "published checkpoints are; others carry their configuration in their metadata",
     )
 
 

@@ -92,7 +92,7 @@ def fetch_hub(wanted: HubFile) -> Path:
 
 
 def _choose_file(wanted: HubFile) -> str:
-    """The repository's weights file: safetensors before pickles; one of a kind, or it is unclear."""
+    """The repository's weights file: safetensors before pickles; two of a kind are an error."""
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub import errors as hub
 

@@ -1,0 +1,207 @@
+"""The tracker, through its public methods, with the built-in network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from media import scene
+
+from livos_cli import Tracker
+from livos_cli.network import LiVOS
+
+
+@pytest.fixture(scope="module")
+def clip() -> list[tuple[np.ndarray, np.ndarray]]:
+    return scene(96, 128, 8, objects=2)
+
+
+def play(tracker: Tracker, clip: list, first: int = 0) -> list[torch.Tensor]:
+    return [
+        tracker.step(rgb, ids if t == 0 else None) for t, (rgb, ids) in enumerate(clip[first:], first)
+    ]
+
+
+def test_probabilities_are_whole(tiny: LiVOS, clip: list) -> None:
+    for prob in play(Tracker(tiny), clip):
+        assert prob.shape == (3, 96, 128)
+        assert prob.dtype == torch.float32
+        assert torch.allclose(prob.sum(0), torch.ones(96, 128), atol=1e-5)
+
+
+def test_first_frame_is_the_given_mask(tiny: LiVOS, clip: list) -> None:
+    rgb, ids = clip[0]
+    assert np.array_equal(Tracker(tiny).step_ids(rgb, ids), ids)
+    # Reduced for the network or not: what is given stays as given.
+    reduced = Tracker(tiny, max_size=48)
+    assert np.array_equal(reduced.step_ids(rgb, ids), ids)
+
+
+def test_ids_may_be_any_integers(tiny: LiVOS, clip: list) -> None:
+    rgb, ids = clip[0]
+    wide = np.select([ids == 1, ids == 2], [100_000, -7], 0)
+    tracker = Tracker(tiny)
+    assert np.array_equal(tracker.step_ids(rgb, wide), wide)
+    assert tracker.object_ids == [-7, 100_000]
+    assert set(np.unique(tracker.step_ids(clip[1][0]))) <= {-7, 0, 100_000}
+
+
+def test_step_and_step_ids_agree(tiny: LiVOS, clip: list) -> None:
+    for size in (-1, 64):
+        one, other = Tracker(tiny, max_size=size), Tracker(tiny, max_size=size)
+        for t, (rgb, ids) in enumerate(clip):
+            given = ids if t == 0 else None
+            prob, decided = one.step(rgb, given), other.step_ids(rgb, given)
+            channels = torch.tensor([0, *one.object_ids])
+            assert np.array_equal(channels[prob.argmax(0)].numpy(), decided)
+
+
+def test_state_continues_bit_for_bit(tiny: LiVOS, clip: list) -> None:
+    whole = play(Tracker(tiny), clip)
+    first = Tracker(tiny)
+    play(first, clip[:4])
+    saved = {k: v.clone() for k, v in first.state_dict().items()}
+    second = Tracker(tiny)
+    second.load_state_dict(saved)
+    assert second.object_ids == [1, 2]
+    for t in range(4, 8):
+        assert torch.equal(second.step(clip[t][0]), whole[t])
+
+
+def test_state_does_not_grow(tiny: LiVOS, clip: list) -> None:
+    tracker = Tracker(tiny)
+    sizes = []
+    for _ in range(3):
+        for t, (rgb, ids) in enumerate(clip):
+            tracker.step(rgb, ids if not sizes and t == 0 else None)
+        sizes.append(sum(v.numel() for v in tracker.state_dict().values()))
+    assert len(set(sizes)) == 1
+
+
+def test_state_of_other_weights_is_refused(tiny: LiVOS, clip: list) -> None:
+    tracker = Tracker(tiny)
+    play(tracker, clip[:2])
+    state = tracker.state_dict()
+    state["memory.state"] = state["memory.state"][:, :, :32]
+    with pytest.raises(ValueError, match="other weights or precision"):
+        Tracker(tiny).load_state_dict(state)
+    with pytest.raises(ValueError, match="max_size"):
+        Tracker(tiny, max_size=-1).load_state_dict(tracker.state_dict())
+
+
+def test_before_the_first_mask_there_is_background(tiny: LiVOS, clip: list) -> None:
+    tracker = Tracker(tiny)
+    prob = tracker.step(clip[0][0])
+    assert prob.shape == (1, 96, 128)
+    assert bool((prob == 1).all())
+    # Such a frame leaves no memory: what follows is as if it had not been.
+    fresh = Tracker(tiny)
+    for t in range(1, 4):
+        given = clip[1][1] if t == 1 else None
+        assert torch.equal(tracker.step(clip[t][0], given), fresh.step(clip[t][0], given))
+
+
+def test_an_object_may_enter_later(tiny: LiVOS, clip: list) -> None:
+    tracker = Tracker(tiny)
+    tracker.step(clip[0][0], np.where(clip[0][1] == 1, 1, 0))
+    late = np.where(clip[2][1] == 2, 2, 0)
+    tracker.step(clip[1][0])
+    prob = tracker.step(clip[2][0], late)
+    assert tracker.object_ids == [1, 2]
+    on = torch.from_numpy(late == 2)
+    assert bool((prob[2][on] == 1).all())
+    assert float(prob[:2, on].abs().max()) == 0
+    assert tracker.step(clip[3][0]).shape[0] == 3
+
+
+def test_a_known_id_is_corrected_not_added(tiny: LiVOS, clip: list) -> None:
+    tracker = Tracker(tiny)
+    wrong = np.zeros_like(clip[0][1])
+    wrong[:20, :20] = 1
+    tracker.step(clip[0][0], wrong)
+    tracker.step(clip[1][0])
+    right = np.where(clip[2][1] == 1, 1, 0).astype(np.uint8)
+    prob = tracker.step(clip[2][0], right)
+    assert tracker.object_ids == [1]
+    assert np.array_equal(prob[1].numpy() > 0.5, right > 0)
+    assert torch.allclose(prob.sum(0), torch.ones(96, 128), atol=1e-5)
+    after = tracker.step_ids(clip[3][0])
+    truth = clip[3][1] == 1
+    assert (np.logical_and(after == 1, truth).sum() / truth.sum()) > 0.5
+
+
+def test_dropping_leaves_the_others_as_they_are(tiny: LiVOS, clip: list) -> None:
+    tracker = Tracker(tiny)
+    play(tracker, clip[:3])
+    tracker.drop([1])
+    assert tracker.object_ids == [2]
+    assert tracker.state_dict()["memory.state"].shape[1] == 1
+    assert tracker.step(clip[3][0]).shape[0] == 2
+    with pytest.raises(ValueError, match="not followed"):
+        tracker.drop([1])
+    tracker.drop([2])
+    assert tracker.step(clip[4][0]).shape[0] == 1
+
+
+def test_late_objects_have_their_own_norm_after_a_drop(tiny: LiVOS, clip: list) -> None:
+    """Key sums are kept by group of entry; dropping a whole group must not shift the others."""
+    tracker = Tracker(tiny)
+    tracker.step(clip[0][0], np.where(clip[0][1] == 1, 1, 0))
+    tracker.step(clip[1][0], np.where(clip[1][1] == 2, 2, 0))
+    state = tracker.state_dict()
+    assert state["memory.key_sum"].shape[1] == 2
+    tracker.drop([1])
+    left = tracker.state_dict()
+    assert torch.equal(left["memory.key_sum"][:, 0], state["memory.key_sum"][:, 1])
+    assert left["memory.group"].tolist() == [0]
+
+
+def test_chunks_of_objects_change_nothing(tiny: LiVOS) -> None:
+    clip = scene(64, 96, 3, objects=5, seed=3)
+    whole, chunked = play(Tracker(tiny), clip), play(Tracker(tiny, chunk_objects=2), clip)
+    for one, other in zip(whole, chunked, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+        assert float((one.argmax(0) == other.argmax(0)).float().mean()) > 0.999
+
+
+def test_no_object_is_lost_when_the_frame_is_reduced(tiny: LiVOS) -> None:
+    rgb = np.zeros((512, 512, 3), np.uint8)
+    ids = np.zeros((512, 512), np.uint8)
+    ids[100:300, 100:300] = 1
+    ids[200:202, 200:202] = 2  # a quarter of a pixel at the network's size
+    tracker = Tracker(tiny, max_size=128)
+    assert np.array_equal(tracker.step_ids(rgb, ids), ids)
+    assert tracker.object_ids == [1, 2]
+    assert float(tracker.state_dict()["memory.masks"][0, 1].sum()) > 0
+
+
+def test_memories_stay_float32_in_low_precision(clip: list) -> None:
+    from livos_cli import load_model
+
+    tracker = Tracker(load_model("tiny", device="cpu", precision="bf16"))
+    play(tracker, clip[:3])
+    state = tracker.state_dict()
+    for name in ("state", "key_sum", "objects"):
+        assert state[f"memory.{name}"].dtype == torch.float32
+    assert state["memory.sensory"].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("frame", "mask"),
+    [
+        (np.zeros((32, 32), np.uint8), None),
+        (np.zeros((32, 32, 3), np.float32), None),
+        (np.zeros((32, 32, 3), np.uint8), np.zeros((16, 16), np.uint8)),
+        (np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.float32)),
+    ],
+)
+def test_wrong_arrays_are_refused(tiny: LiVOS, frame: np.ndarray, mask: np.ndarray | None) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        Tracker(tiny).step(frame, mask)
+
+
+def test_a_change_of_size_is_refused(tiny: LiVOS) -> None:
+    tracker = Tracker(tiny)
+    tracker.step(np.zeros((32, 48, 3), np.uint8))
+    with pytest.raises(ValueError, match="after frames of"):
+        tracker.step(np.zeros((48, 32, 3), np.uint8))
