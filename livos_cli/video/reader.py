@@ -298,7 +298,8 @@ class VideoSource(_Base):
         """Compare what came with what the container declares: a cut file just ends early."""
         declared = (self._container.duration or 0) / av.time_base
         start = (self._container.start_time or 0) / av.time_base
-        missing = declared + start - self._reach
+        # Matroska's duration counts from zero, others' from the start: take the shorter.
+        missing = declared + min(start, 0.0) - self._reach
         rate = self._stream.average_rate or IMAGE_RATE
         # Only containers that state a duration, rather than guess one from the file's size.
         stated = {"mov", "matroska", "avi", "flv", "asf"} & set(
