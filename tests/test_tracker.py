@@ -18,7 +18,8 @@ def clip() -> list[tuple[np.ndarray, np.ndarray]]:
 
 def play(tracker: Tracker, clip: list, first: int = 0) -> list[torch.Tensor]:
     return [
-        tracker.step(rgb, ids if t == 0 else None) for t, (rgb, ids) in enumerate(clip[first:], first)
+        tracker.step(rgb, ids if t == 0 else None)
+        for t, (rgb, ids) in enumerate(clip[first:], first)
     ]
 
 

@@ -50,12 +50,8 @@ def main() -> None:
     except LivosError as error:
         _complain(error.message, error.hint)
         sys.exit(error.exit_code)
-    except typer.Abort:
-        _complain("interrupted", "")
-        sys.exit(130)
-    except KeyboardInterrupt:
-        _complain("interrupted; nothing was kept under its final name", "")
-        sys.exit(130)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
     except Exception as error:
         # Click's own usage errors, whatever package it is vendored in, print and exit by show().
         show = getattr(error, "show", None)
@@ -63,6 +59,8 @@ def main() -> None:
             raise
         show()
         sys.exit(getattr(error, "exit_code", 2))
+    if code == 130:  # also what typer makes of an interruption
+        _complain("interrupted; unfinished results were removed", "")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -15,7 +15,7 @@ from livos_cli.weights.convert import read_checkpoint
 from livos_cli.weights.hub import fetch_hub, fetch_named, parse_hub, verify_sha256
 from livos_cli.weights.registry import REGISTRY
 
-__all__ = ["build", "load_checked", "load_model", "locate", "read_weights"]
+__all__ = ["build", "load_checked", "load_model", "locate", "read_weights", "to_device"]
 
 
 def locate(weights: str | Path) -> Path:
@@ -97,8 +97,13 @@ def load_model(
     target = resolve_device(device)
     dtype = resolve_precision(precision, target)
     tensors, config, path = read_weights(weights)
-    model = build(tensors, config, path).to(target, dtype)
-    if target.type == "cpu":
+    return to_device(build(tensors, config, path), target, dtype)
+
+
+def to_device(model: LiVOS, device: torch.device, dtype: torch.dtype) -> LiVOS:
+    """Bring a network to where and how it will run: evaluation mode, no gradients."""
+    model = model.to(device, dtype)
+    if device.type == "cpu":
         for parameter in model.parameters():
             if parameter.ndim == 4:  # the layout oneDNN's convolutions want
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -51,6 +51,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], LiVOSConfig]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        magic = file.read(2)
+    if magic != b"PK" and not magic.startswith(b"\x80"):  # neither torch's zip nor a pickle
+        raise WeightsError(f"the weights file {path} is damaged", "download or copy it again")
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

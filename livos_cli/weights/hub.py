@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from livos_cli.errors import WeightsError
@@ -49,11 +49,9 @@ def fetch_hub(wanted: HubFile) -> Path:
     """
     # Imported here: it takes a while, and built-in weights do not need it.
     from huggingface_hub import errors as hub
-    from huggingface_hub import hf_hub_download
 
     try:
-        file = wanted.file or _choose_file(wanted)
-        path = Path(hf_hub_download(wanted.repo, file, revision=wanted.revision))
+        path = _download(wanted) if wanted.file else _download_only_weights(wanted)
     except hub.GatedRepoError:
         raise WeightsError(
             f"{wanted}: access to this repository must be asked for on the Hub",
@@ -79,7 +77,8 @@ def fetch_hub(wanted: HubFile) -> Path:
         ) from None
     except hub.HFValidationError as error:
         raise WeightsError(f"{wanted} is not a Hub address ({error})", "use owner/repo") from None
-    except OSError as error:  # the library's HTTP, size-check and file errors are all of this kind
+    # HTTPError is that of whichever client the library uses; it has it without exporting it.
+    except (OSError, hub.HTTPError) as error:  # type: ignore[attr-defined]
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"{wanted} could not be downloaded ({reason})", "try again; what came is resumed"
@@ -91,29 +90,29 @@ def fetch_hub(wanted: HubFile) -> Path:
     return path
 
 
-def _choose_file(wanted: HubFile) -> str:
-    """The repository's weights file: safetensors before pickles; two of a kind are an error."""
-    from huggingface_hub import HfApi, constants, snapshot_download
+def _download(wanted: HubFile) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    assert wanted.file is not None
+    return Path(hf_hub_download(wanted.repo, wanted.file, revision=wanted.revision))
+
+
+def _download_only_weights(wanted: HubFile) -> Path:
+    """The repository's `model.safetensors`, or the one weights file that it has."""
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub import errors as hub
 
-    if constants.HF_HUB_OFFLINE:
-        folder = Path(
-            snapshot_download(wanted.repo, revision=wanted.revision, local_files_only=True)
-        )
-        names = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()]
-    else:
-        try:
-            names = HfApi().list_repo_files(wanted.repo, revision=wanted.revision)
-        except hub.HfHubHTTPError:
-            raise
-        except OSError as error:
-            raise hub.LocalEntryNotFoundError(str(error)) from None
+    try:
+        return _download(replace(wanted, file="model.safetensors"))
+    except hub.LocalEntryNotFoundError:  # no network: perhaps another file is in the cache
+        folder = snapshot_download(wanted.repo, revision=wanted.revision, local_files_only=True)
+        names = [p.relative_to(folder).as_posix() for p in Path(folder).rglob("*") if p.is_file()]
+    except hub.EntryNotFoundError:
+        names = HfApi().list_repo_files(wanted.repo, revision=wanted.revision)
     for suffix in SUFFIXES:
         found = sorted(name for name in names if name.endswith(suffix))
-        if "model" + suffix in found:
-            return "model" + suffix
         if len(found) == 1:
-            return found[0]
+            return _download(replace(wanted, file=found[0]))
         if found:
             raise WeightsError(
                 f"{wanted} holds several weights: {', '.join(found[:6])}",

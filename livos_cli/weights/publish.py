@@ -75,7 +75,8 @@ def push(weights: str, repo: str, *, private: bool = False) -> str:
             commit = api.upload_folder(
                 repo_id=repo, folder_path=folder, commit_message="Upload LiVOS weights"
             )
-        except (hub.HfHubHTTPError, hub.LocalTokenNotFoundError, OSError) as error:
+        # HTTPError is that of whichever client the library uses; it has it without exporting it.
+        except (hub.HTTPError, OSError) as error:  # type: ignore[attr-defined]
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise WeightsError(
                 f"{repo}: cannot upload ({reason})",

@@ -1,0 +1,79 @@
+"""Memory over a whole video, measured in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import EXAMPLES, ROOT
+from media import decode, jaccard, write_png
+
+MEASURE = """
+import sys
+from pathlib import Path
+from livos_cli.options import RunOptions, SegmentOptions
+from livos_cli.pipeline import run
+from livos_cli.weights import load_model
+
+def resident():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+video, mask, out, size = sys.argv[1:5]
+seen = {}
+def on_frame(progress):
+    seen[progress.done] = resident()
+model = load_model("tiny", device="cpu")
+run(video, Path(mask), model, SegmentOptions(max_size=int(size)),
+    RunOptions(save=("mask",), output=Path(out)), on_frame=on_frame)
+import resource
+late = [seen[n] for n in sorted(seen) if n >= len(seen) - 5]
+print(len(seen), seen[min(100, len(seen))], max(late),
+      resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def measure(video: Path, mask: Path, out: Path, size: int) -> tuple[int, int, int, int]:
+    """Frames, resident bytes at frame 100 and at the end, and the peak."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(video), str(mask), str(out), str(size)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    frames, early, late, peak = map(int, done.stdout.split())
+    return frames, early, late, peak
+
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc (Linux)"
+)
+
+
+@needs_proc
+@pytest.mark.slow
+def test_memory_does_not_grow_over_1394_frames(shared: Path, tmp_path: Path) -> None:
+    """At a small network size, for time: what could grow with the frames grows there too."""
+    video = shared / "data" / "clips" / "one-by-one-person-detection.mp4"
+    mask = np.zeros((432, 768), np.uint8)
+    mask[150:350, 300:420] = 1
+    frames, early, late, _ = measure(
+        video, write_png(tmp_path / "m.png", mask, "gray"), tmp_path / "out.mkv", 96
+    )
+    assert frames == 1394
+    assert late - early < 20e6
+
+
+def test_the_example_is_segmented_well(tmp_path: Path, livos: object) -> None:
+    """Mean J of all objects over all frames, as the README's first command gives it."""
+    assert callable(livos)
+    done = livos("segment", EXAMPLES / "clip.mp4", "-m", EXAMPLES / "first.png", "-o", tmp_path)
+    assert done.returncode == 0, done.stderr
+    got, truth = decode(tmp_path / "clip.mask.mkv"), decode(EXAMPLES / "truth.mkv")
+    assert len(got) == len(truth) == 150
+    scores = [jaccard(a == i, b == i) for a, b in zip(got, truth, strict=True) for i in (1, 2, 3)]
+    assert np.mean(scores) >= 0.80
