@@ -295,9 +295,7 @@ def test_a_tensor_too_few_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "w.safetensors", device="cpu")
 
 
-def test_published_names_know_their_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_published_names_know_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = REGISTRY["livos-nomose-2048p"]
     path = tmp_path / "cache" / "livos" / f"{entry.name}.pth"
     path.parent.mkdir(parents=True)

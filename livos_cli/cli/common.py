@@ -17,15 +17,17 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         "-w",
+        metavar="WEIGHTS",
         help="A name (see `livos weights list`), a file, or owner/repo[@revision][:file] on the "
         "Hugging Face Hub.",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[
     str,
     typer.Option(
         "--precision",
+        metavar="NAME",
         help="auto, fp32, fp16 or bf16. auto: fp16 on CUDA, bf16 on CPUs "
         "with tiles for it (AMX), else fp32.",
     ),
@@ -34,6 +36,7 @@ MaxSize = Annotated[
     Optional[int],
     typer.Option(
         "--max-size",
+        metavar="PIXELS",
         help="Shorter side at which the network runs; -1 for the video's own. "
         "[default: what the weights were trained for]",
         show_default=False,

@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 
 
 def segment(
-    video: Annotated[str, typer.Argument(help="Video file, folder of images, or - for stdin.")],
+    video: Annotated[
+        str, typer.Argument(metavar="VIDEO", help="Video file, folder of images, or - for stdin.")
+    ],
     mask: Annotated[
         Path,
         typer.Option(
             "--mask",
             "-m",
+            metavar="PATH",
             help="Mask of the first frame; or a folder of masks named by frame number; or a "
             "folder of such folders, one an object.",
         ),
@@ -44,6 +47,7 @@ def segment(
         typer.Option(
             "--output",
             "-o",
+            metavar="PATH",
             help="Folder for the results, or a file if there is one kind. "
             "[default: beside the video]",
             show_default=False,
@@ -53,6 +57,7 @@ def segment(
         Optional[list[str]],
         typer.Option(
             "--save",
+            metavar="KIND",
             help="mask (ids, lossless video), overlay (colours over the video, with sound) or png "
             "(an index PNG a frame); repeatable. [default: mask]",
             show_default=False,
@@ -64,16 +69,22 @@ def segment(
     max_size: MaxSize = None,
     start: Annotated[
         Optional[str],
-        typer.Option(help="First frame: seconds (12.5), h:m:s or a frame number (123f)."),
+        typer.Option(
+            metavar="POS", help="First frame: seconds (12.5), 1:02:03.5 or a frame number (123f)."
+        ),
     ] = None,
     end: Annotated[
-        Optional[str], typer.Option(help="First frame not wanted, given like --start.")
+        Optional[str],
+        typer.Option(metavar="POS", help="First frame not wanted, given like --start."),
     ] = None,
     chunk_objects: Annotated[
         int, typer.Option(help="Objects computed at a time, to save memory; 0 for all.", min=0)
     ] = 0,
     allow_truncated: Annotated[
-        bool, typer.Option(help="Keep what can be decoded of a damaged or cut file.")
+        bool,
+        typer.Option(
+            "--allow-truncated", help="Keep what can be decoded of a damaged or cut file."
+        ),
     ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,

@@ -10,7 +10,9 @@ import typer
 
 from livos_cli.cli.common import Json, Overwrite, human, short
 
-app = typer.Typer(help="List, fetch, convert and publish weights.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, fetch, convert and publish weights.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("list")
@@ -52,7 +54,7 @@ def convert(
             show_default=False,
         ),
     ] = None,
-    half: Annotated[bool, typer.Option(help="Store float16.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="Store float16.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Import a checkpoint: check it, and write safetensors that carry their configuration."""
@@ -75,7 +77,9 @@ def convert(
 def push(
     repo: Annotated[str, typer.Argument(help="owner/repo on the Hugging Face Hub.")],
     weights: Annotated[str, typer.Option("--weights", "-w", help="What to publish.")] = "tiny",
-    private: Annotated[bool, typer.Option(help="Create the repository private.")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Create the repository private.")
+    ] = False,
 ) -> None:
     """Publish weights with a model card. Needs HF_TOKEN with write access."""
     from livos_cli.weights.publish import push as publish

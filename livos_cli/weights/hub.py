@@ -11,7 +11,15 @@ from pathlib import Path
 from livos_cli.errors import WeightsError
 from livos_cli.weights.registry import HUB_VARIABLE, Entry
 
-__all__ = ["HubFile", "fetch_hub", "fetch_named", "parse_hub", "sha256_of", "verify_sha256"]
+__all__ = [
+    "HubFile",
+    "drive_cache",
+    "fetch_hub",
+    "fetch_named",
+    "parse_hub",
+    "sha256_of",
+    "verify_sha256",
+]
 
 _SPEC = re.compile(
     r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(:(?P<file>[\w./ -]+))?", re.ASCII
@@ -160,9 +168,14 @@ def _from_mirror(mirror: HubFile, name: str) -> Path:
             ) from None
 
 
-def _from_drive(entry: Entry) -> Path:
+def drive_cache(entry: Entry) -> Path:
+    """Where a file from Google Drive is kept, once it has come."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "livos"
-    path = cache / f"{entry.name}.pth"
+    return cache / f"{entry.name}.pth"
+
+
+def _from_drive(entry: Entry) -> Path:
+    path = drive_cache(entry)
     if path.is_file():
         return path
     by_hand = (
@@ -176,7 +189,7 @@ def _from_drive(entry: Entry) -> Path:
             f"{entry.name} is published on Google Drive only",
             f"pip install 'livos[drive]', or set {HUB_VARIABLE} to a Hub mirror, or {by_hand}",
         ) from None
-    cache.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".partial-{os.getpid()}")
     try:
         got = gdown.download(id=entry.drive, output=str(temporary), quiet=False)

@@ -36,7 +36,9 @@ def _published(name: str, summary: str, drive: str, size: int) -> Entry:
 REGISTRY: dict[str, Entry] = {
     entry.name: entry
     for entry in (
-        Entry("tiny", "built in: 4.9 M parameters, for CPUs", file=_HERE / "tiny.safetensors"),
+        Entry(
+            "tiny", "4.9 M parameters, for CPUs too; the default", file=_HERE / "tiny.safetensors"
+        ),
         _published(
             "livos-nomose-480p",
             "trained at 480p without MOSE",
