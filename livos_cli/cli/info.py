@@ -34,12 +34,14 @@ def info(as_json: Json = False) -> None:
             codecs[name] = True
         except av.codec.codec.UnknownCodecError:
             codecs[name] = False
-    found = {
-        name: "built in"
-        if entry.file
-        else (f"via {entry.mirror}" if entry.mirror else "not set up")
-        for name, entry in REGISTRY.items()
-    }
+    found = {}
+    for name, entry in REGISTRY.items():
+        if entry.file is not None:
+            found[name] = "built in" if entry.file.is_file() else "missing: reinstall livos"
+        elif entry.mirror:
+            found[name] = f"from {entry.mirror}"
+        else:
+            found[name] = "downloaded" if drive_cache(entry).is_file() else "not downloaded"
     gpus = [
         f"{torch.cuda.get_device_name(i)}, "
         f"{human(torch.cuda.get_device_properties(i).total_memory)}"

@@ -39,7 +39,7 @@ class ClipSource:
     """
 
     def __init__(
-        self, root: Path, height: int = 400, shares: tuple[float, float, float] = (0.65, 0.25, 0.1)
+        self, root: Path, height: int = 400, shares: tuple[float, float, float] = (0.6, 0.22, 0.18)
     ) -> None:
         names = json.loads((root / "splits.json").read_text())["train"]
         self.sequences = [_load_sequence(root / "davis-train", name, height) for name in names]

@@ -36,9 +36,7 @@ def _published(name: str, summary: str, drive: str, size: int) -> Entry:
 REGISTRY: dict[str, Entry] = {
     entry.name: entry
     for entry in (
-        Entry(
-            "tiny", "4.9 M parameters, for CPUs too; the default", file=_HERE / "tiny.safetensors"
-        ),
+        Entry("tiny", "the default, 4.9 M parameters", file=_HERE / "tiny.safetensors"),
         _published(
             "livos-nomose-480p",
             "trained at 480p without MOSE",
