@@ -17,6 +17,7 @@ def info(as_json: Json = False) -> None:
 
     from livos_cli import __version__
     from livos_cli.device import fast_bfloat16, resolve_device, resolve_precision
+    from livos_cli.weights.hub import drive_cache
     from livos_cli.weights.registry import HUB_VARIABLE, REGISTRY
 
     device = resolve_device("auto")
