@@ -242,21 +242,34 @@ def test_quiet_and_json(inputs: dict[str, Path], tmp_path: Path, livos: Any) -> 
     assert again.stdout == again.stderr == ""
 
 
-def test_interrupted_leaves_nothing(tmp_path: Path) -> None:
+def stopped_midway(out: Path, with_signal: int) -> subprocess.CompletedProcess[str]:
+    """The command on the example, sent a signal once its first frames are written."""
     process = subprocess.Popen(
         [sys.executable, "-m", "livos_cli", "segment", str(EXAMPLES / "clip.mp4"), "-m",
-         str(EXAMPLES / "first.png"), "-o", str(tmp_path), "--save", "mask", "--save", "png"],
+         str(EXAMPLES / "first.png"), "-o", str(out), "--save", "mask", "--save", "png"],
         stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".clip.partial-*/*.png")) and time.monotonic() < deadline:
+    while not list(out.glob(".clip.partial-*/*.png")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(with_signal)
     _, errors = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(process.args, process.returncode, "", errors)
+
+
+def test_interrupted_leaves_nothing(tmp_path: Path) -> None:
+    process = stopped_midway(tmp_path, signal.SIGINT)
     assert process.returncode == 130
-    assert "interrupted" in errors
-    assert "Traceback" not in errors
+    assert "interrupted" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_terminated_leaves_nothing(tmp_path: Path) -> None:
+    process = stopped_midway(tmp_path, signal.SIGTERM)
+    assert process.returncode == 143
+    assert "Traceback" not in process.stderr
     assert not list(tmp_path.iterdir())
 
 

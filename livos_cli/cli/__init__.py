@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -46,6 +47,8 @@ def main() -> None:
     """Run, and turn every error a user can cause into one line and an exit code."""
     from livos_cli.errors import LivosError
 
+    # A polite kill cleans up as Ctrl-C does; 143 is what shells report for it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code = app(standalone_mode=False)
     except LivosError as error:

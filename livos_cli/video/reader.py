@@ -270,19 +270,17 @@ class VideoSource(_Base):
         raise InputError(f"{self._label} has no video stream", "it holds only sound or other data")
 
     def _demux(self) -> Iterator[Any]:
-        """All packets of the video and, if kept, the audio; remembers how far they reach."""
+        """Packets of the video; keeps those of the sound, remembers how far all streams reach."""
         self._audio: list[Any] = []
         self._reach = 0.0
-        audio = self._container.streams.audio if self._keep_audio else ()
-        for packet in self._container.demux(self._stream, *audio):
+        for packet in self._container.demux():
             if packet.size and packet.pts is not None and packet.time_base:
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 self._reach = max(self._reach, end)
-            if packet.stream.type == "audio":
-                if packet.size:
-                    self._audio.append(packet)
-            else:
+            if packet.stream_index == self._stream.index:
                 yield packet
+            elif self._keep_audio and packet.stream.type == "audio" and packet.size:
+                self._audio.append(packet)
 
     def _decoded(self) -> Iterator[Any]:
         """Frames in the order they are shown; raises InputError where the file is damaged."""
@@ -305,14 +303,6 @@ class VideoSource(_Base):
         stated = {"mov", "matroska", "avi", "flv", "asf"} & set(
             self._container.format.name.split(",")
         )
-        tracks_all = self._keep_audio or not self._container.streams.audio
-        if not tracks_all:
-            # Sound may be longer than the picture, so only the picture's own length counts.
-            own = self._stream.duration
-            if own is None or self._stream.time_base is None:
-                return
-            first = self._stream.start_time or 0
-            missing = float((own + first) * self._stream.time_base) - self._reach
         if stated and missing > max(0.5, 2 / float(rate)):
             self._damaged(f"it ends {missing:.1f} s early")
 
@@ -385,6 +375,7 @@ class VideoSource(_Base):
             time = float((pts - origin) * info.time_base)
             wanted = self._wanted(index, time)
             if wanted is None:
+                self._audio = []  # the rest belongs to frames that are not wanted
                 break
             audio, self._audio = tuple(self._audio), []
             if wanted:
@@ -401,7 +392,7 @@ class VideoSource(_Base):
                 f"{self._label}: {moved} frames are not later than the ones before them; "
                 "each was moved on by one tick"
             )
-        self.trailing_audio = tuple(self._audio) if self._end is None else ()
+        self.trailing_audio = tuple(self._audio)
 
     def _coded_size(self, info: SourceInfo) -> tuple[int, int]:
         turned = self._orient[0] % 2
