@@ -20,7 +20,8 @@ from livos_cli.network.model import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.tracker import Tracker, working_size
 from livos_cli.video.masks import KeyMasks
-from livos_cli.video.reader import Frame, FrameSource, SourceInfo, open_source
+from livos_cli.video.reader import open_source
+from livos_cli.video.source import Frame, FrameSource, SourceInfo
 from livos_cli.video.writer import KINDS, Sink
 
 __all__ = ["Begin", "Progress", "Report", "Result", "open_video", "plan_outputs", "run", "track"]

@@ -37,6 +37,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "text": folder / "text.mp4",
         "zero": folder / "zero.mp4",
         "cut": folder / "cut.mp4",
+        "cut late": folder / "late.mp4",
         "cut mkv": folder / "cut.mkv",
         "headless": folder / "headless.mp4",
         "sound": folder / "sound.mp4",
@@ -56,6 +57,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     moved = folder / "moved.mp4"
     remux(whole, moved, {"movflags": "faststart"})
     made["cut"].write_bytes(moved.read_bytes()[: int(moved.stat().st_size * 0.6)])
+    made["cut late"].write_bytes(moved.read_bytes()[:-10])
     made["headless"].write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.6)])
     matroska = write_video(folder / "whole.mkv", rgb)
     made["cut mkv"].write_bytes(matroska.read_bytes()[: int(matroska.stat().st_size * 0.5)])
@@ -115,6 +117,7 @@ BAD: dict[str, tuple[str, str, list[str], int, str]] = {
     "zero bytes": ("zero", "mask", [], 1, "empty (0 bytes)"),
     "cut mid-file": ("cut", "mask", [], 1, "--allow-truncated"),
     "cut mid-file, Matroska": ("cut mkv", "mask", [], 1, "--allow-truncated"),
+    "cut by a hair": ("cut late", "mask", [], 1, "lie beyond its end"),
     "cut before its index": ("headless", "mask", [], 1, "cannot be read as a video"),
     "audio only": ("sound", "mask", [], 1, "no video stream"),
     "empty folder": ("folder", "mask", [], 1, "holds no images"),

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from livos_cli.errors import InputError
+from livos_cli.video.images import IMAGE_SUFFIXES, natural_key
 from livos_cli.video.palette import DAVIS_PALETTE
-from livos_cli.video.reader import IMAGE_SUFFIXES, natural_key
 
 __all__ = ["ASPECT_TOLERANCE", "KeyMasks", "fit_mask", "read_mask"]
 

@@ -1,4 +1,4 @@
-"""Frames in: video files, streams and image folders, decoded ahead through a bounded queue.
+"""Frames in: video files and streams through PyAV, decoded ahead.
 
 Timestamps are the container's own (as in PyAV's generate_video_with_pts example, kept through).
 Rotation and mirroring of the display matrix are applied, so frames are as a player shows them.
@@ -6,93 +6,22 @@ Rotation and mirroring of the display matrix are applied, so frames are as a pla
 
 from __future__ import annotations
 
-import queue
-import re
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import av
-import cv2
 import numpy as np
 from av.video.reformatter import Colorspace
 
 from livos_cli.errors import InputError
 from livos_cli.options import Position
+from livos_cli.video.images import IMAGE_RATE, ImageFolderSource
+from livos_cli.video.source import BaseSource, Frame, FrameSource, SourceInfo
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "Frame",
-    "FrameSource",
-    "SourceInfo",
-    "check_exists",
-    "natural_key",
-    "open_source",
-]
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-QUEUE_BYTES = 64 << 20  # decoded frames waiting, at most (but never fewer than two frames)
-IMAGE_RATE = Fraction(25)  # frames a second of an image folder, ffmpeg's own default
-
-
-@dataclass(frozen=True)
-class SourceInfo:
-    """What is known of a source before it is decoded."""
-
-    name: str  # stem for output names
-    path: Path | None  # None for stdin
-    width: int  # as shown, after rotation
-    height: int
-    time_base: Fraction  # of all timestamps, seconds
-    rate: Fraction  # average frames a second
-    frames: int | None  # how many the container declares or its duration implies; may be off
-    sample_aspect_ratio: Fraction | None  # as shown, after rotation
-    colorspace: int  # AVColorSpace, never unspecified
-    color_range: int  # AVColorRange
-    color_primaries: int
-    color_trc: int
-    audio: tuple[Any, ...] = ()  # av.AudioStream templates, valid while the source is open
-    image_names: tuple[str, ...] | None = None  # of an image folder, in order
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One decoded frame."""
-
-    index: int  # in the source, from 0, whatever the first one asked for
-    pts: int  # in the source's time base
-    time: float  # seconds from the source's first frame
-    rgb: np.ndarray  # (H, W, 3) uint8
-    duration: int = 0  # in the time base, 0 if unknown
-    name: str | None = None  # stem, in an image folder
-    audio: tuple[Any, ...] = field(default=())  # av.Packet read since the frame before
-
-
-class FrameSource(Protocol):
-    """Something that yields frames, once, in order."""
-
-    info: SourceInfo
-    warnings: list[str]  # what was odd but bearable, filled while reading
-    trailing_audio: tuple[Any, ...]  # packets after the last frame, known at the end
-
-    def __iter__(self) -> Iterator[Frame]: ...
-
-    def __enter__(self) -> FrameSource: ...
-
-    def __exit__(self, *exc: object) -> None: ...
-
-
-def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Sort key under which frame2 comes before frame10."""
-    return [
-        (0, int(part), "") if part.isdecimal() else (1, 0, part)
-        for part in re.split(r"(\d+)", text)
-        if part
-    ]
+__all__ = ["VideoSource", "check_exists", "open_source"]
 
 
 def open_source(
@@ -135,91 +64,7 @@ def check_exists(source: str | Path) -> None:
         raise InputError(f"{path} is empty (0 bytes)", "was it copied or downloaded completely?")
 
 
-class _Ahead:
-    """Runs a generator of frames in a thread; hands frames, the end, or its exception over."""
-
-    def __init__(self, frames: Iterator[Frame], frame_bytes: int) -> None:
-        depth = max(2, min(16, QUEUE_BYTES // max(1, frame_bytes)))
-        self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=depth)
-        self._stop = threading.Event()
-        self._frames = frames
-        self._thread = threading.Thread(target=self._work, name="livos-decode", daemon=True)
-        self._thread.start()
-
-    def _put(self, item: Frame | BaseException | None) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def _work(self) -> None:
-        try:
-            for frame in self._frames:
-                if not self._put(frame):
-                    return
-            self._put(None)
-        except BaseException as error:  # raised again by the consumer
-            self._put(error)
-
-    def __iter__(self) -> Iterator[Frame]:
-        while (item := self._queue.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
-class _Base:
-    """What both kinds of source share: reading ahead, and being closed."""
-
-    info: SourceInfo
-
-    def __init__(self, start: Position | None, end: Position | None) -> None:
-        self.warnings: list[str] = []
-        self.trailing_audio: tuple[Any, ...] = ()
-        self._start, self._end = start, end
-        self._ahead: _Ahead | None = None
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._ahead is not None:
-            self._ahead.close()
-        self._close()
-
-    def _close(self) -> None: ...
-
-    def _read(self) -> Iterator[Frame]:
-        raise NotImplementedError
-
-    def __iter__(self) -> Iterator[Frame]:
-        self._ahead = _Ahead(self._read(), self.info.width * self.info.height * 3)
-        last = None
-        for last in self._ahead:
-            yield last
-        if last is None and self._start is not None:
-            raise InputError(
-                f"--start is past the end of {self.info.name}: no frame is left",
-                f"the video has about {self.info.frames or 'an unknown number of'} frames",
-            )
-        if last is None:
-            raise InputError(f"{self.info.name} holds no frame that decodes", "is it damaged?")
-
-    def _wanted(self, index: int, time: float) -> bool | None:
-        """True to yield, False to skip, None to stop."""
-        if self._end is not None and self._end.reached(index, time):
-            return None
-        return self._start is None or self._start.reached(index, time)
-
-
-class VideoSource(_Base):
+class VideoSource(BaseSource):
     """A video file, or any streamable container on stdin, through PyAV."""
 
     def __init__(
@@ -255,6 +100,8 @@ class VideoSource(_Base):
             # The first frame tells the colours and the rotation; it is yielded first later on.
             self._pending: list[Any] = []
             self._ended = False
+            if path is not None:
+                self._check_index(path)
             self._packets = self._demux()
             self._first = self._decode_first()
             self.info = self._describe(path)
@@ -292,6 +139,15 @@ class VideoSource(_Base):
             return
         self._check_length()
 
+    def _check_index(self, path: Path) -> None:
+        """An MP4's index says where every frame lies: a cut is known before any work is done."""
+        if "mov" not in self._container.format.name.split(","):
+            return
+        entries = self._stream.index_entries
+        ends = (entries[i].pos + entries[i].size for i in range(len(entries)))
+        if (end := max(ends, default=0)) > (size := path.stat().st_size):
+            self._damaged(f"its last frames lie beyond its end ({size} of {end} bytes are there)")
+
     def _check_length(self) -> None:
         """Compare what came with what the container declares: a cut file just ends early."""
         declared = (self._container.duration or 0) / av.time_base
@@ -307,6 +163,8 @@ class VideoSource(_Base):
             self._damaged(f"it ends {missing:.1f} s early")
 
     def _damaged(self, what: str) -> None:
+        if any("kept what could be decoded" in warning for warning in self.warnings):
+            return  # said once
         if not self._allow_truncated:
             raise InputError(
                 f"{self._label} is cut or damaged: {what}",
@@ -400,70 +258,6 @@ class VideoSource(_Base):
 
     def _close(self) -> None:
         self._container.close()
-
-
-class ImageFolderSource(_Base):
-    """A folder of images of one size, in natural order of their names."""
-
-    def __init__(self, folder: Path, start: Position | None, end: Position | None) -> None:
-        super().__init__(start, end)
-        self._paths = sorted(
-            (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()),
-            key=lambda p: natural_key(p.name),
-        )
-        if not self._paths:
-            raise InputError(
-                f"{folder} holds no images",
-                f"an image folder holds {', '.join(sorted(IMAGE_SUFFIXES))} files",
-            )
-        stems = [p.stem for p in self._paths]
-        if len(set(stems)) != len(stems):
-            twice = next(s for s in stems if stems.count(s) > 1)
-            raise InputError(
-                f"{folder} holds several images named {twice}", "keep one image a frame"
-            )
-        height, width = _read_image(self._paths[0]).shape[:2]
-        self.info = SourceInfo(
-            name=folder.resolve().name,
-            path=folder,
-            width=width,
-            height=height,
-            time_base=1 / IMAGE_RATE,
-            rate=IMAGE_RATE,
-            frames=len(self._paths),
-            sample_aspect_ratio=None,
-            colorspace=int(Colorspace.ITU709),
-            color_range=1,
-            color_primaries=1,
-            color_trc=1,
-            image_names=tuple(stems),
-        )
-
-    def _read(self) -> Iterator[Frame]:
-        for index, path in enumerate(self._paths):
-            time = float(index / IMAGE_RATE)
-            wanted = self._wanted(index, time)
-            if wanted is None:
-                return
-            if not wanted:
-                continue
-            rgb = _read_image(path)
-            if rgb.shape[:2] != (self.info.height, self.info.width):
-                raise InputError(
-                    f"{path} is {rgb.shape[1]}x{rgb.shape[0]}, the images before it "
-                    f"{self.info.width}x{self.info.height}",
-                    "all images of a folder must have one size",
-                )
-            yield Frame(index, index, time, rgb, 1, name=path.stem)
-
-
-def _read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, with EXIF orientation applied."""
-    data = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise InputError(f"{path} is not an image that can be read", "is the file complete?")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _matrix(frame: Any) -> int:

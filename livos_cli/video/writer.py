@@ -22,7 +22,7 @@ from av.video.reformatter import ColorRange
 from livos_cli.errors import OutputError
 from livos_cli.video.overlay import draw_overlay
 from livos_cli.video.palette import DAVIS_PALETTE
-from livos_cli.video.reader import Frame, SourceInfo
+from livos_cli.video.source import Frame, SourceInfo
 
 __all__ = ["KINDS", "Kind", "Sink"]
 

@@ -1,0 +1,94 @@
+"""Frames from a folder of images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+from av.video.reformatter import Colorspace
+
+from livos_cli.errors import InputError
+from livos_cli.options import Position
+from livos_cli.video.source import BaseSource, Frame, SourceInfo
+
+__all__ = ["IMAGE_RATE", "IMAGE_SUFFIXES", "ImageFolderSource", "natural_key"]
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_RATE = Fraction(25)  # frames a second of an image folder, ffmpeg's own default
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Sort key under which frame2 comes before frame10."""
+    return [
+        (0, int(part), "") if part.isdecimal() else (1, 0, part)
+        for part in re.split(r"(\d+)", text)
+        if part
+    ]
+
+
+class ImageFolderSource(BaseSource):
+    """A folder of images of one size, in natural order of their names."""
+
+    def __init__(self, folder: Path, start: Position | None, end: Position | None) -> None:
+        super().__init__(start, end)
+        self._paths = sorted(
+            (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()),
+            key=lambda p: natural_key(p.name),
+        )
+        if not self._paths:
+            raise InputError(
+                f"{folder} holds no images",
+                f"an image folder holds {', '.join(sorted(IMAGE_SUFFIXES))} files",
+            )
+        stems = [p.stem for p in self._paths]
+        if len(set(stems)) != len(stems):
+            twice = next(s for s in stems if stems.count(s) > 1)
+            raise InputError(
+                f"{folder} holds several images named {twice}", "keep one image a frame"
+            )
+        height, width = _read_image(self._paths[0]).shape[:2]
+        self.info = SourceInfo(
+            name=folder.resolve().name,
+            path=folder,
+            width=width,
+            height=height,
+            time_base=1 / IMAGE_RATE,
+            rate=IMAGE_RATE,
+            frames=len(self._paths),
+            sample_aspect_ratio=None,
+            colorspace=int(Colorspace.ITU709),
+            color_range=1,
+            color_primaries=1,
+            color_trc=1,
+            image_names=tuple(stems),
+        )
+
+    def _read(self) -> Iterator[Frame]:
+        for index, path in enumerate(self._paths):
+            time = float(index / IMAGE_RATE)
+            wanted = self._wanted(index, time)
+            if wanted is None:
+                return
+            if not wanted:
+                continue
+            rgb = _read_image(path)
+            if rgb.shape[:2] != (self.info.height, self.info.width):
+                raise InputError(
+                    f"{path} is {rgb.shape[1]}x{rgb.shape[0]}, the images before it "
+                    f"{self.info.width}x{self.info.height}",
+                    "all images of a folder must have one size",
+                )
+            yield Frame(index, index, time, rgb, 1, name=path.stem)
+
+
+def _read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, with EXIF orientation applied."""
+    data = np.fromfile(path, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise InputError(f"{path} is not an image that can be read", "is the file complete?")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
