@@ -42,6 +42,14 @@ class Position:
             "give seconds (12.5), h:m:s (1:02:03.5) or a frame number (123f)",
         )
 
+    def before(self, other: Position) -> bool:
+        """Whether this is earlier; True where a time and a number cannot be compared."""
+        if self.frame is not None and other.frame is not None:
+            return self.frame < other.frame
+        if self.seconds is not None and other.seconds is not None:
+            return self.seconds < other.seconds
+        return other.frame != 0 and other.seconds != 0.0
+
     def reached(self, index: int, time: float) -> bool:
         """Whether a frame is at this position or after it."""
         if self.frame is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from livos_cli.device import peak_memory
 from livos_cli.errors import InputError, OutputError, UsageError
@@ -93,7 +95,7 @@ def run(
     Raises:
         LivosError: an input that cannot be used or an output that cannot be written.
     """
-    paths = plan_outputs(video, output)
+    paths = plan_outputs(video, mask, output)
     started = time.monotonic()
     keep_audio = any(KINDS[kind].needs_audio for kind in paths)
     with ExitStack() as stack:
@@ -113,16 +115,23 @@ def run(
         for kind, path in paths.items():
             sinks.append(_SinkThread(KINDS[kind].open(path, info, len(ids) == 1)))
         frames = 0
-        for frame, decided in track(source, keys, tracker):
-            for sink in sinks:
-                sink.write(frame, decided)
-            frames += 1
-            objects = len(tracker.object_ids)
-            on_frame(Progress(frames, time.monotonic() - started, objects, peak_memory(device)))
+        try:
+            for frame, decided in track(source, keys, tracker):
+                for sink in sinks:
+                    sink.write(frame, decided)
+                frames += 1
+                objects = len(tracker.object_ids)
+                seconds = time.monotonic() - started
+                on_frame(Progress(frames, seconds, objects, peak_memory(device)))
+        except torch.OutOfMemoryError:
+            raise InputError(
+                f"{device} has too little memory at frame {frames}",
+                "use a smaller --max-size, or --chunk-objects 1",
+            ) from None
         for sink in sinks:
             sink.drain(source.trailing_audio)
         for sink in sinks:
-            sink.publish()
+            sink.publish(output.overwrite)
         warnings += source.warnings
         for sink in sinks:
             warnings += sink.warnings
@@ -206,7 +215,7 @@ def _expected_frames(info: SourceInfo, options: SegmentOptions) -> int | None:
     return max(0, min(bounds[1], info.frames) - bounds[0])
 
 
-def plan_outputs(video: str | Path, output: RunOptions) -> dict[str, Path]:
+def plan_outputs(video: str | Path, mask: Path, output: RunOptions) -> dict[str, Path]:
     """Where each kind goes; checked before any work is done.
 
     Raises:
@@ -222,6 +231,8 @@ def plan_outputs(video: str | Path, output: RunOptions) -> dict[str, Path]:
     if source is not None and source.is_dir():
         stem = source.resolve().name
     target = output.output
+    if str(target) == "-":
+        raise UsageError("-o - is not supported", "give a folder or a file")
     if target is not None and not target.is_dir() and target.suffix and len(kinds) == 1:
         suffix = KINDS[kinds[0]].suffix
         if suffix != "/" and target.suffix.lower() == Path(suffix).suffix:
@@ -237,12 +248,31 @@ def plan_outputs(video: str | Path, output: RunOptions) -> dict[str, Path]:
         raise UsageError(f"-o {target} is a file", "give a folder for several kinds")
     else:
         paths = {kind: _place(target or folder, stem, KINDS[kind].suffix) for kind in kinds}
-    for path in paths.values():
-        if source is not None and path.resolve() == source.resolve():
-            raise UsageError(f"{path} is the input itself", "choose another place with -o")
-        if path.exists() and not output.overwrite:
+    for kind, path in paths.items():
+        for given in [mask, *([] if source is None else [source])]:
+            if path.resolve() in [given.resolve(), *given.resolve().parents]:
+                raise UsageError(
+                    f"{path} is or holds the input itself", "choose another place with -o"
+                )
+        if os.path.lexists(path) and not output.overwrite:
             raise OutputError(f"{path} exists already", "use -y to overwrite it")
+        _check_replaceable(path, folder=KINDS[kind].suffix == "/")
     return paths
+
+
+def _check_replaceable(path: Path, *, folder: bool) -> None:
+    """Raises OutputError where -y would destroy what is no earlier result of that kind."""
+    if not folder and path.is_dir():
+        raise OutputError(f"{path} is a folder", "choose another place with -o")
+    if folder and path.is_dir():
+        other = [p.name for p in path.iterdir() if p.suffix != ".png" or not p.is_file()]
+        if other:
+            raise OutputError(
+                f"{path} holds more than PNGs ({other[0]}) and will not be replaced",
+                "choose another place with -o, or remove it yourself",
+            )
+    elif folder and path.exists():
+        raise OutputError(f"{path} is a file", "choose another place with -o")
 
 
 def _place(folder: Path, stem: str, suffix: str) -> Path:
@@ -291,8 +321,8 @@ class _SinkThread:
             raise self._error
         self._sink.finish(trailing_audio)
 
-    def publish(self) -> None:
-        self._sink.publish()
+    def publish(self, overwrite: bool) -> None:
+        self._sink.publish(overwrite)
         self._published = True
 
     def abort(self) -> None:

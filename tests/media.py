@@ -30,13 +30,15 @@ def write_video(
     options: dict[str, str] | None = None,
     rotation: int = 0,
     tone: bool = False,
+    sound: str = "aac",
     matrix: int | None = None,
     full_range: bool = False,
     container: str | None = None,
+    container_options: dict[str, str] | None = None,
 ) -> Path:
-    """Encode RGB images; `tone` adds AAC sound, `rotation` a display matrix."""
+    """Encode RGB images; `tone` adds sound, `rotation` a display matrix."""
     height, width = images[0].shape[:2]
-    with av.open(str(path), "w", format=container) as out:
+    with av.open(str(path), "w", format=container, options=container_options or {}) as out:
         stream: Any = out.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.time_base = stream.codec_context.time_base = time_base
@@ -45,9 +47,9 @@ def write_video(
         if matrix is not None:
             stream.codec_context.colorspace = matrix
             stream.codec_context.color_range = 2 if full_range else 1
-        sound: Any = out.add_stream("aac", rate=48000) if tone else None
-        if sound is not None:
-            sound.layout = "mono"
+        audio: Any = out.add_stream(sound, rate=48000) if tone else None
+        if audio is not None:
+            audio.layout = "mono"
         for index, image in enumerate(images):
             frame: Any = av.VideoFrame.from_ndarray(image, format="rgb24")
             if matrix is not None:
@@ -59,15 +61,15 @@ def write_video(
             frame.time_base = time_base
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
-        if sound is not None:
+        if audio is not None:
             seconds = (pts[-1] if pts else len(images)) * time_base
             for index in range(int(seconds * 48000) // 1024):
                 wave = np.sin(np.arange(1024) / 20 + index).astype(np.float32)[None] * 0.1
                 piece: Any = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
                 piece.sample_rate, piece.pts = 48000, index * 1024
                 piece.time_base = Fraction(1, 48000)
-                out.mux(sound.encode(piece))
-            out.mux(sound.encode(None))
+                out.mux(audio.encode(piece))
+            out.mux(audio.encode(None))
     return path
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from conftest import EXAMPLES
 from media import decode, scene, times, write_png, write_video
@@ -42,6 +43,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "headless": folder / "headless.mp4",
         "sound": folder / "sound.mp4",
         "folder": folder / "nothing",
+        "unknown codec": folder / "codec.mp4",
+        "strange weights": folder / "strange.safetensors",
         "broken weights": folder / "broken.safetensors",
         "short weights": folder / "short.safetensors",
         "broken pth": folder / "broken.pth",
@@ -63,6 +66,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made["cut mkv"].write_bytes(matroska.read_bytes()[: int(matroska.stat().st_size * 0.5)])
     write_sound(made["sound"])
     builtin = Path(livos_cli.__file__).parent / "weights" / "tiny.safetensors"
+    made["unknown codec"].write_bytes(whole.read_bytes().replace(b"avc1", b"zzz1"))
+    metadata = {"livos_config": '{"key": 1000000000}'}
+    made["strange weights"].write_bytes(safetensors.torch.save({"a": torch.zeros(1)}, metadata))
     made["broken weights"].write_bytes(b"\x00" * 1000)
     made["short weights"].write_bytes(builtin.read_bytes()[:100_000])
     made["broken pth"].write_bytes(b"not a pickle at all")
@@ -134,6 +140,10 @@ BAD: dict[str, tuple[str, str, list[str], int, str]] = {
     "a pickle that runs code": ("video", "mask", ["-w", "@evil pth"], 1, "holds code"),
     "published weights": ("video", "mask", ["-w", "livos-wmose-480p"], 1, "LIVOS_HUB_REPO"),
     "start past the end": ("video", "mask", ["--start", "999f"], 1, "past the end"),
+    "end before start": ("video", "mask", ["--start", "9f", "--end", "3f"], 2, "not after --start"),
+    "unknown codec": ("unknown codec", "mask", [], 1, "codec"),
+    "stdout for a result": ("video", "mask", ["-o", "-"], 2, "not supported"),
+    "strange configuration": ("video", "mask", ["-w", "@strange weights"], 1, "configuration"),
     "start in no format": ("video", "mask", ["--start", "soon"], 2, "not a position"),
     "unknown device": ("video", "mask", ["--device", "tpu"], 2, "unknown device 'tpu'"),
     "device not here": ("video", "mask", ["--device", "cuda:99"], 2, "not available here"),
@@ -334,3 +344,69 @@ def test_key_masks_in_a_folder(inputs: dict[str, Path], tmp_path: Path, livos: A
     assert all(not frame.any() for frame in ids[:5])
     assert np.array_equal(ids[5] > 0, clip[5][1] > 0)
     assert np.array_equal(ids[20] > 0, clip[20][1] > 0)
+
+
+def test_a_folder_that_is_no_result_is_never_replaced(
+    inputs: dict[str, Path], tmp_path: Path, livos: Any
+) -> None:
+    folder = tmp_path / "video"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("precious")
+    arguments = ["segment", inputs["video"], "-m", inputs["mask"], "-o", tmp_path, "-y"]
+    done = livos(*arguments, "--save", "png")
+    assert done.returncode == 1
+    assert "holds more than PNGs" in done.stderr
+    assert (folder / "notes.txt").read_text() == "precious"
+
+
+def test_the_masks_are_never_overwritten(
+    inputs: dict[str, Path], tmp_path: Path, livos: Any
+) -> None:
+    keys = tmp_path / "video"
+    keys.mkdir()
+    (keys / "0.png").write_bytes(inputs["mask"].read_bytes())
+    done = livos("segment", inputs["video"], "-m", keys, "-o", tmp_path, "-y", "--save", "png")
+    assert done.returncode == 2
+    assert [p.name for p in keys.iterdir()] == ["0.png"]
+
+
+def test_a_name_taken_meanwhile_is_left_alone(
+    tiny: Any, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    from livos_cli.errors import OutputError
+    from livos_cli.options import RunOptions, SegmentOptions
+    from livos_cli.pipeline import run
+
+    out = tmp_path / "video.mask.mkv"
+
+    def someone_else(progress: Any) -> None:
+        if progress.done == 20:
+            out.write_text("theirs")
+
+    with pytest.raises(OutputError, match="while this ran"):
+        run(
+            inputs["video"], inputs["mask"], tiny, SegmentOptions(), RunOptions(output=tmp_path),
+            on_frame=someone_else,
+        )  # fmt: skip
+    assert [p.name for p in tmp_path.iterdir()] == ["video.mask.mkv"]
+    assert out.read_text() == "theirs"
+
+
+def test_interrupted_while_stdin_stays_open(inputs: dict[str, Path], tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "livos_cli", "segment", "-", "-m", str(inputs["mask"]), "-o",
+         str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(inputs["cut mkv"].read_bytes())
+    process.stdin.flush()
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert not list(tmp_path.iterdir())

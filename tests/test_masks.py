@@ -10,7 +10,8 @@ import pytest
 from media import write_png
 
 from livos_cli.errors import InputError
-from livos_cli.video.masks import KeyMasks, fit_mask, read_mask
+from livos_cli.video.mask_image import read_mask
+from livos_cli.video.masks import KeyMasks, fit_mask
 from livos_cli.video.palette import DAVIS_PALETTE
 
 
@@ -212,3 +213,55 @@ def test_ids_beyond_255_are_refused_by_the_outputs(ids: np.ndarray, tmp_path: Pa
     path = write_png(tmp_path / "m.png", ids.astype(np.uint16) * 300, "gray16be")
     with pytest.raises(InputError, match="1 to 255"):
         KeyMasks(path).scan(120, 90)
+
+
+def test_white_is_one_id_in_all_masks_of_a_folder(ids: np.ndarray, tmp_path: Path) -> None:
+    """Alone, black and white is one object; beside other values or colours it is one of them."""
+    white = np.where(ids == 1, 255, 0).astype(np.uint8)
+    write_png(tmp_path / "grey" / "0.png", white, "gray")
+    both = np.select([ids == 1, ids == 2], [255, 128], 0).astype(np.uint8)
+    write_png(tmp_path / "grey" / "1.png", both, "gray")
+    grey = KeyMasks(tmp_path / "grey")
+    assert grey.scan(120, 90)[0] == [128, 255]
+
+    write_png(tmp_path / "rgb" / "0.png", np.dstack([white] * 3), "rgb24")
+    painted = np.dstack([white] * 3)
+    painted[ids == 2] = (255, 0, 0)
+    write_png(tmp_path / "rgb" / "1.png", painted, "rgb24")
+    rgb = KeyMasks(tmp_path / "rgb")
+    assert rgb.scan(120, 90)[0] == [1, 2]
+    first, later = (rgb.at(n, first=n == 0, width=120, height=90) for n in (0, 1))
+    assert first is not None
+    assert later is not None
+    assert np.array_equal(first > 0, ids == 1)
+    assert np.array_equal(later == first.max(), ids == 1)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".bmp"])
+def test_black_and_white_in_other_formats(suffix: str, ids: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / f"m{suffix}"
+    cv2.imwrite(str(path), np.where(ids == 1, 255, 0).astype(np.uint8))
+    got = read_mask(path)
+    assert set(np.unique(got)) == {0, 1}
+    assert ((got == 1) != (ids == 1)).mean() < 0.01
+
+
+def test_ids_in_a_lossy_image_are_refused(ids: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "m.jpg"
+    cv2.imwrite(str(path), ids * 40)
+    with pytest.raises(InputError, match="compressed with loss"):
+        read_mask(path)
+
+
+def test_a_folder_of_both_kinds_is_refused(ids: np.ndarray, tmp_path: Path) -> None:
+    write_png(tmp_path / "dog" / "0.png", ids, "gray")
+    write_png(tmp_path / "1.png", ids, "gray")
+    with pytest.raises(InputError, match="both folders and images"):
+        KeyMasks(tmp_path)
+
+
+def test_an_empty_object_folder_is_refused(ids: np.ndarray, tmp_path: Path) -> None:
+    write_png(tmp_path / "dog" / "0.png", ids, "gray")
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(InputError, match="cat holds no masks"):
+        KeyMasks(tmp_path)

@@ -280,3 +280,92 @@ def test_a_consumer_that_stops_early_leaves_no_thread(tmp_path: Path) -> None:
     with open_source(video) as source:
         next(iter(source))
     assert not [t for t in threading.enumerate() if t.name == "livos-decode"]
+
+
+def sound_span(path: Path) -> tuple[float, float]:
+    with av.open(str(path)) as container:
+        pieces = [
+            (float(p.pts * p.time_base), float(p.duration * p.time_base))
+            for p in container.demux(audio=0)
+            if p.size and p.pts is not None and p.time_base is not None and p.duration
+        ]
+    return pieces[0][0], sum(pieces[-1])
+
+
+def test_a_range_has_its_own_sound(tmp_path: Path, tiny: LiVOS) -> None:
+    clip = images(frames=100)
+    video = write_video(
+        tmp_path / "a.mp4", [rgb for rgb, _ in clip], tone=True, options={"bf": "3"}
+    )
+    mask = write_png(tmp_path / "m.png", clip[50][1], "gray")
+    report = segment(
+        tiny, video, mask, tmp_path / "out", ("overlay",),
+        start=Position(seconds=2.0), end=Position(seconds=3.0),
+    )  # fmt: skip
+    begin, end = sound_span(report.outputs["overlay"])
+    assert abs(begin - 2.0) < 0.05  # a packet of sound lasts 21 ms, a frame 40
+    assert abs(end - 3.0) < 0.05
+
+
+@pytest.mark.parametrize("codec", ["libmp3lame", "ac3"])
+def test_sound_of_other_codecs_is_copied(codec: str, tmp_path: Path, tiny: LiVOS) -> None:
+    clip = images(frames=20)
+    video = write_video(tmp_path / "a.mkv", [rgb for rgb, _ in clip], tone=True, sound=codec)
+    mask = write_png(tmp_path / "m.png", clip[0][1], "gray")
+    report = segment(tiny, video, mask, tmp_path / "out", ("overlay",))
+    assert not report.warnings
+    with av.open(str(report.outputs["overlay"])) as container:
+        assert len(container.streams.audio) == 1
+
+
+def test_times_before_zero_are_moved_and_said(tmp_path: Path, tiny: LiVOS) -> None:
+    clip = images()
+    video = write_video(
+        tmp_path / "early.ts",
+        [rgb for rgb, _ in clip],
+        pts=[n - 5 for n in range(10)],
+        container_options={"muxdelay": "0", "avoid_negative_ts": "disabled", "mpegts_copyts": "1"},
+    )
+    if times(video)[0] >= 0:
+        pytest.skip("this FFmpeg does not write times before zero")
+    mask = write_png(tmp_path / "m.png", clip[0][1], "gray")
+    report = segment(tiny, video, mask, tmp_path / "out", ("mask", "overlay"))
+    assert any("before zero" in warning for warning in report.warnings)
+    expected = [t - times(video)[0] for t in times(video)]
+    assert times(report.outputs["overlay"]) == expected
+
+
+def test_names_with_colons(tmp_path: Path, livos: Any) -> None:
+    clip = images()
+    write_video(tmp_path / "a.mp4", [rgb for rgb, _ in clip]).rename(tmp_path / "12:30 a.mp4")
+    write_png(tmp_path / "m.png", clip[0][1], "gray").rename(tmp_path / "m:1.png")
+    done = livos("segment", "12:30 a.mp4", "-m", "m:1.png", "-o", "o:ut", "-q", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(decode(tmp_path / "o:ut" / "12:30 a.mask.mkv")) == 10
+
+
+def test_a_bad_packet_costs_its_own_frames_only(tmp_path: Path, livos: Any) -> None:
+    clip = images(frames=100)
+    video = write_video(tmp_path / "a.mp4", [rgb for rgb, _ in clip], options={"g": "10"})
+    with av.open(str(video)) as container:
+        entries = container.streams.video[0].index_entries
+        place = entries[50].pos
+    data = bytearray(video.read_bytes())
+    data[place : place + 300] = b"\xff" * 300
+    video.write_bytes(data)
+    mask = write_png(tmp_path / "m.png", clip[0][1], "gray")
+    arguments = ["segment", video, "-m", mask, "-o", tmp_path / "out", "--max-size", "64"]
+    assert "damaged" in livos(*arguments).stderr
+    done = livos(*arguments, "--allow-truncated", "-y")
+    assert done.returncode == 0, done.stderr
+    assert len(decode(tmp_path / "out" / "a.mask.mkv")) > 80
+
+
+def test_even_times_from_avi_with_b_frames(tmp_path: Path) -> None:
+    video = write_video(
+        tmp_path / "a.avi", [rgb for rgb, _ in images()], options={"bf": "2", "b_strategy": "0"}
+    )
+    with open_source(video) as source:
+        pts = [frame.pts for frame in source]
+    assert set(np.diff(pts)) == {1}
+    assert not source.warnings

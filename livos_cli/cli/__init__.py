@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 from typing import Annotated
@@ -47,15 +49,25 @@ def main() -> None:
     """Run, and turn every error a user can cause into one line and an exit code."""
     from livos_cli.errors import LivosError
 
-    # A polite kill cleans up as Ctrl-C does; 143 is what shells report for it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # A polite kill or a closed terminal cleans up as Ctrl-C does; shells report 128 + the signal.
+    for name in ("SIGTERM", "SIGHUP"):
+        if number := getattr(signal, name, None):
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except LivosError as error:
         _complain(error.message, error.hint)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
+            raise
+        # Only our own stdout has no file name: whoever read it has gone, or it is full.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        _complain(f"cannot write to stdout ({error.strerror})", "the results are complete")
+        sys.exit(1)
     except Exception as error:
         # Click's own usage errors, whatever package it is vendored in, print and exit by show().
         show = getattr(error, "show", None)

@@ -100,13 +100,16 @@ def segment(
     )
     run_options = RunOptions(save=tuple(save or ["mask"]), output=output, overwrite=overwrite)
 
+    from livos_cli.errors import UsageError
     from livos_cli.pipeline import plan_outputs, run
     from livos_cli.video.reader import check_exists
     from livos_cli.weights import load_model
 
     # What can be known to fail is found before the weights are loaded.
     check_exists(video)
-    plan_outputs(video, run_options)
+    plan_outputs(video, mask, run_options)
+    if options.start and options.end and not options.start.before(options.end):
+        raise UsageError("--end is not after --start", "the range holds no frame")
     model = load_model(weights, device=device, precision=precision)
     display = _Display(quiet=quiet, weights=weights, precision=str(model.dtype).split(".")[1])
     with display:

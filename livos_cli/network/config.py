@@ -48,6 +48,23 @@ class LiVOSConfig:
         layer1, layer2, layer3 = (width * expansion for width in self.stages)
         return layer3, layer2, layer1
 
+    def _check(self) -> None:
+        """Raises ValueError where a value has the wrong type or is out of all proportion."""
+        for field in fields(self):
+            value, default = getattr(self, field.name), field.default
+            values = value if isinstance(default, tuple) else (value,)
+            samples = default if isinstance(default, tuple) else (default,)
+            if not isinstance(values, tuple) or len(values) != len(samples):
+                raise ValueError(f"{field.name} is {value!r}")
+            for one, sample in zip(values, samples, strict=True):
+                good = isinstance(one, (int, float) if isinstance(sample, float) else type(sample))
+                if not good or (isinstance(sample, int) and not 1 <= one <= 8192):
+                    raise ValueError(f"{field.name} is {value!r}")
+        if self.image_block not in ("basic", "bottleneck"):
+            raise ValueError(f"image_block is {self.image_block!r}")
+        if self.normaliser not in ("cumulative", "gated"):
+            raise ValueError(f"normaliser is {self.normaliser!r}")
+
     def to_json(self) -> str:
         """The configuration as one line of JSON, the form it has in a weight file's metadata."""
         return json.dumps(asdict(self))
@@ -68,7 +85,9 @@ class LiVOSConfig:
                 key: tuple(value) if isinstance(value, list) else value
                 for key, value in raw.items()
             }
-            return cls(**settings)
+            config = cls(**settings)
+            config._check()
+            return config
         except (ValueError, TypeError, AttributeError) as error:
             raise WeightsError(
                 f"the weights' configuration cannot be read: {error}",

@@ -36,7 +36,7 @@ class ImageFolderSource(BaseSource):
     def __init__(self, folder: Path, start: Position | None, end: Position | None) -> None:
         super().__init__(start, end)
         self._paths = sorted(
-            (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()),
+            (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()),
             key=lambda p: natural_key(p.name),
         )
         if not self._paths:
@@ -87,7 +87,12 @@ class ImageFolderSource(BaseSource):
 
 def _read_image(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB, with EXIF orientation applied."""
-    data = np.fromfile(path, np.uint8)
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror})", "is it a broken link?"
+        ) from None
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
         raise InputError(f"{path} is not an image that can be read", "is the file complete?")

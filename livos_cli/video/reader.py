@@ -6,7 +6,10 @@ Rotation and mirroring of the display matrix are applied, so frames are as a pla
 
 from __future__ import annotations
 
+import os
+import select
 import sys
+import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -79,7 +82,9 @@ class VideoSource(BaseSource):
         self._label = "stdin" if path is None else str(path)
         self._allow_truncated = allow_truncated
         try:
-            self._container: Any = av.open(sys.stdin.buffer if path is None else str(path))
+            # Absolute, or FFmpeg takes what precedes a colon for a protocol.
+            self._stdin = _Stdin() if path is None else None
+            self._container: Any = av.open(self._stdin or str(path and path.absolute()))
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if isinstance(error, PermissionError):
                 raise InputError(
@@ -98,8 +103,6 @@ class VideoSource(BaseSource):
             self._stream.thread_type = "AUTO"
             self._keep_audio = keep_audio
             # The first frame tells the colours and the rotation; it is yielded first later on.
-            self._pending: list[Any] = []
-            self._ended = False
             if path is not None:
                 self._check_index(path)
             self._packets = self._demux()
@@ -112,8 +115,14 @@ class VideoSource(BaseSource):
     def _pick_stream(self) -> Any:
         for stream in self._container.streams.video:
             attached = av.stream.Disposition.attached_pic
-            if not stream.disposition & attached:
-                return stream
+            if stream.disposition & attached:
+                continue
+            if stream.codec_context is None:
+                raise InputError(
+                    f"{self._label} has a codec that is not known here",
+                    "convert it first, to H.264 say; `livos info` shows the FFmpeg version",
+                )
+            return stream
         raise InputError(f"{self._label} has no video stream", "it holds only sound or other data")
 
     def _demux(self) -> Iterator[Any]:
@@ -131,12 +140,21 @@ class VideoSource(BaseSource):
 
     def _decoded(self) -> Iterator[Any]:
         """Frames in the order they are shown; raises InputError where the file is damaged."""
-        try:
-            for packet in self._packets:
-                yield from packet.decode()
-        except (av.error.InvalidDataError, av.error.EOFError, OSError) as error:
-            self._damaged(f"damaged data ({_reason(error)})")
-            return
+        bad = 0
+        while True:
+            try:
+                packet = next(self._packets, None)
+                if packet is None:
+                    break
+                frames = packet.decode()
+            except (av.error.FFmpegError, OSError) as error:
+                # With --allow-truncated a bad packet costs its own frames only.
+                self._damaged(f"damaged data ({_reason(error)})")
+                bad += 1
+                continue
+            yield from frames
+        if bad:
+            self.warnings.append(f"{self._label}: {bad} damaged packets; their frames are missing")
         self._check_length()
 
     def _check_index(self, path: Path) -> None:
@@ -212,8 +230,10 @@ class VideoSource(BaseSource):
 
     def _read(self) -> Iterator[Frame]:
         info = self.info
-        step = max(1, round(1 / (info.rate * info.time_base)))
-        index, origin, last, corrupt, moved = 0, None, None, 0, 0
+        formats = self._container.format.name.split(",")
+        clock = _Clock(info, by_dts=bool({"avi", "asf"} & set(formats)))
+        index = corrupt = 0
+        until: float | None = None  # seconds; sound from here on is not wanted
         frame, self._first = self._first, None
         while frame is not None:
             if (frame.width, frame.height) != self._coded_size(info):
@@ -222,42 +242,118 @@ class VideoSource(BaseSource):
                     f"{info.width}x{info.height} to {frame.width}x{frame.height}",
                     "split it there, or scale it to one size with ffmpeg",
                 )
-            pts = frame.pts
-            if pts is None:  # raw streams carry no timestamps: count at the nominal rate
-                pts = 0 if last is None else last + step
-            elif last is not None and pts <= last:
-                moved += 1
-                pts = last + 1
-            last = pts
-            origin = pts if origin is None else origin
-            time = float((pts - origin) * info.time_base)
-            wanted = self._wanted(index, time)
+            pts = clock(frame)
+            shown = (pts - clock.shift) * info.time_base  # as the container says it
+            wanted = self._wanted(index, float(shown - clock.origin * info.time_base))
             if wanted is None:
-                self._audio = []  # the rest belongs to frames that are not wanted
+                until = float(shown)
                 break
-            audio, self._audio = tuple(self._audio), []
             if wanted:
                 corrupt += bool(frame.is_corrupt)
-                rgb = _to_rgb(frame, info, self._orient)
-                duration = frame.duration or 0
-                yield Frame(index, pts, time, rgb, duration, audio=audio)
+                # Demuxing is ahead of decoding: what sounds later goes with a later frame.
+                sound = self._take_audio(float(shown + 1 / info.rate), clock.shift)
+                yield Frame(
+                    index,
+                    pts,
+                    float(shown - clock.origin * info.time_base),
+                    _to_rgb(frame, info, self._orient),
+                    frame.duration or 0,
+                    audio=sound,
+                )
+            else:
+                self._take_audio(float(shown + 1 / info.rate), clock.shift)
             index += 1
             frame = next(self._frames, None)
+        self.trailing_audio = self._take_audio(until, clock.shift)
+        self._tell(corrupt, clock)
+
+    def _take_audio(self, until: float | None, shift: int) -> tuple[Any, ...]:
+        """Remove and return the packets that begin before a time in seconds; None for all."""
+        taken: list[Any] = []
+        kept: list[Any] = []
+        for packet in self._audio:
+            begins = None if packet.pts is None else float(packet.pts * packet.time_base)
+            late = until is not None and begins is not None and begins >= until
+            (kept if late else taken).append(packet)
+        self._audio = kept
+        for packet in taken if shift else ():
+            ticks = round(shift * self.info.time_base / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
+        return tuple(taken)
+
+    def _tell(self, corrupt: int, clock: _Clock) -> None:
         if corrupt:
-            self.warnings.append(f"{self._label}: {corrupt} frames are damaged")
-        if moved:
             self.warnings.append(
-                f"{self._label}: {moved} frames are not later than the ones before them; "
+                f"{self._label}: {corrupt} frames are damaged; others may be missing near them"
+            )
+        if clock.moved:
+            self.warnings.append(
+                f"{self._label}: {clock.moved} frames are not later than the ones before them; "
                 "each was moved on by one tick"
             )
-        self.trailing_audio = tuple(self._audio)
+        if clock.shift:
+            seconds = float(clock.shift * self.info.time_base)
+            self.warnings.append(
+                f"{self._label} begins {seconds:.3f} s before zero, which players cut off; "
+                "everything written is later by as much"
+            )
 
     def _coded_size(self, info: SourceInfo) -> tuple[int, int]:
         turned = self._orient[0] % 2
         return (info.height, info.width) if turned else (info.width, info.height)
 
+    def _interrupt(self) -> None:
+        if self._stdin is not None:
+            self._stdin.stop.set()
+
     def _close(self) -> None:
         self._container.close()
+
+
+class _Stdin:
+    """Standard input as a file object whose reading can be stopped from another thread."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self._fd = sys.stdin.fileno()
+
+    def read(self, size: int) -> bytes:
+        # Windows cannot wait for pipes; there a closed run waits for the other end.
+        while os.name != "nt" and not select.select([self._fd], [], [], 0.2)[0]:
+            if self.stop.is_set():
+                return b""
+        return os.read(self._fd, size)
+
+
+class _Clock:
+    """A timestamp for every frame: strictly increasing, never negative."""
+
+    def __init__(self, info: SourceInfo, *, by_dts: bool) -> None:
+        self._step = max(1, round(1 / (info.rate * info.time_base)))
+        self._by_dts = by_dts
+        self._last: int | None = None
+        self.origin = 0  # first timestamp as given
+        self.shift = 0  # added to all, so that none is negative
+        self.moved = 0  # frames that were not later than the one before
+
+    def __call__(self, frame: Any) -> int:
+        """The frame's timestamp, in the source's time base."""
+        # AVI and ASF store no presentation times: FFmpeg's guesses jump where there are B-frames,
+        # while the times of decoding, in the order frames come out, are even.
+        pts = frame.dts if self._by_dts and frame.dts is not None else frame.pts
+        if self._last is None:
+            pts = 0 if pts is None else pts
+            self.origin, self.shift = pts, max(0, -pts)
+        elif pts is None or (self._by_dts and pts <= self._last):
+            # Raw streams carry no timestamps, nor do the last frames out of an AVI's decoder:
+            # count at the nominal rate.
+            pts = self._last + self._step
+        elif pts <= self._last:
+            self.moved += 1
+            pts = self._last + 1
+        self._last = pts
+        return int(pts) + self.shift
 
 
 def _matrix(frame: Any) -> int:

@@ -122,9 +122,13 @@ class BaseSource:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._interrupt()
         if self._ahead is not None:
             self._ahead.close()
         self._close()
+
+    def _interrupt(self) -> None:
+        """Make a read that waits for input return."""
 
     def _close(self) -> None: ...
 

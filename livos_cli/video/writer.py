@@ -42,8 +42,8 @@ class Sink(Protocol):
     def finish(self, trailing_audio: Iterable[Any] = ()) -> None:
         """Flush, and check by reading back that no frame is missing."""
 
-    def publish(self) -> None:
-        """Give the finished result its name."""
+    def publish(self, overwrite: bool) -> None:
+        """Give the finished result its name; without `overwrite`, only if that is still free."""
 
     def abort(self) -> None:
         """Leave nothing behind."""
@@ -91,19 +91,45 @@ class _Partial:
                 "please report this, with the output of `livos info`",
             )
 
-    def publish(self) -> None:
-        """Rename."""
+    def publish(self, overwrite: bool) -> None:
+        """Rename. Another run may have taken the name since this one began."""
+        path = self.path
         try:
-            if self.path.is_dir():
+            if not overwrite:
+                _rename_to_free(self.temporary, path)
+            elif path.is_dir() and self.temporary.is_dir():
                 # Folders cannot be replaced in one step: set the old one aside first.
-                old = self.path.with_name(f".{self.path.name}.old-{os.getpid()}")
-                os.replace(self.path, old)
-                os.replace(self.temporary, self.path)
-                shutil.rmtree(old)
+                old = path.with_name(f".{path.name}.old-{os.getpid()}")
+                os.replace(path, old)
+                os.replace(self.temporary, path)
+                old.unlink() if old.is_symlink() else shutil.rmtree(old)
             else:
-                os.replace(self.temporary, self.path)
+                os.replace(self.temporary, path)
+        except FileExistsError:
+            raise OutputError(
+                f"{path} was made by someone else while this ran", "use -y to overwrite it"
+            ) from None
         except OSError as error:
-            raise _cannot_write(self.path, error) from None
+            raise _cannot_write(path, error) from None
+
+
+def _rename_to_free(temporary: Path, path: Path) -> None:
+    """Rename, or raise FileExistsError: in one step where the file system has hard links."""
+    if temporary.is_dir():
+        if os.path.lexists(path):
+            raise FileExistsError(path)
+        temporary.rename(path)  # of itself refuses a folder that is not empty
+        return
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        if os.path.lexists(path):
+            raise FileExistsError(path) from None
+        temporary.rename(path)
+    else:
+        temporary.unlink()
 
 
 def _cannot_write(path: Path, error: BaseException) -> OutputError:
@@ -132,7 +158,9 @@ class _VideoSink:
         self._info = info
         self._container: Any = None
         try:
-            self._container = av.open(str(self._partial.temporary), "w", format=container)
+            # Absolute, or FFmpeg takes what precedes a colon for a protocol.
+            name = str(self._partial.temporary.absolute())
+            self._container = av.open(name, "w", format=container)
             rate = info.rate.limit_denominator(1 << 16)
             stream: Any = self._container.add_stream(codec, rate=rate, options=options)
             stream.width, stream.height, stream.pix_fmt = info.width, info.height, pix_fmt
@@ -148,7 +176,7 @@ class _VideoSink:
     def _add_audio(self) -> dict[int, Any]:
         streams = {}
         for template in self._info.audio:
-            name = template.codec_context.name
+            name = template.codec_context.codec.canonical_name
             if name not in MP4_AUDIO:
                 self.warnings.append(
                     f"the sound ({name}) cannot be copied into {self.path.name}; it is left out"
@@ -195,8 +223,8 @@ class _VideoSink:
             raise _cannot_write(self.path, error) from None
         self._partial.check(written)
 
-    def publish(self) -> None:
-        self._partial.publish()
+    def publish(self, overwrite: bool) -> None:
+        self._partial.publish(overwrite)
 
     def abort(self) -> None:
         container, self._container = self._container, None
@@ -210,8 +238,9 @@ class _VideoSink:
 
 
 def _count_frames(path: Path) -> int:
-    with av.open(str(path)) as container:
-        return sum(1 for packet in container.demux(video=0) if packet.size)
+    with av.open(str(path.absolute())) as container:
+        packets = container.demux(video=0)
+        return sum(1 for packet in packets if packet.size and not packet.is_discard)
 
 
 class MaskVideo(_VideoSink):
@@ -228,6 +257,11 @@ class MaskVideo(_VideoSink):
             options={"level": "3", "slicecrc": "1", "slices": "4"},
             audio=False,
         )
+        if info.sample_aspect_ratio not in (None, 1):
+            self.warnings.append(
+                f"{path.name}: pixels of the video are {info.sample_aspect_ratio} as wide as high; "
+                "the mask has the same pixels, but its file does not say that"
+            )
 
     def picture(self, frame: Frame, ids: np.ndarray) -> Any:
         values = np.where(ids != 0, 255, 0).astype(np.uint8) if self._single else ids
@@ -295,8 +329,8 @@ class PngFolder:
     def finish(self, trailing_audio: Iterable[Any] = ()) -> None:
         self._partial.check(sum(1 for _ in self._partial.temporary.glob("*.png")))
 
-    def publish(self) -> None:
-        self._partial.publish()
+    def publish(self, overwrite: bool) -> None:
+        self._partial.publish(overwrite)
 
     def abort(self) -> None:
         self._partial.remove()

@@ -86,7 +86,8 @@ def fetch_hub(wanted: HubFile) -> Path:
     except hub.HFValidationError as error:
         raise WeightsError(f"{wanted} is not a Hub address ({error})", "use owner/repo") from None
     # HTTPError is that of whichever client the library uses; it has it without exporting it.
-    except (OSError, hub.HTTPError) as error:  # type: ignore[attr-defined]
+    # ValueError is an endpoint that is no address.
+    except (OSError, ValueError, hub.HTTPError) as error:  # type: ignore[attr-defined]
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"{wanted} could not be downloaded ({reason})", "try again; what came is resumed"
