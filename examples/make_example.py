@@ -16,9 +16,9 @@ import av
 import numpy as np
 
 from livos_cli.training.procedural import render
-from livos_cli.video.palette import DAVIS_PALETTE
+from livos_cli.video.palette import encode_index_png
 
-SEED = 23
+SEED = 44
 WIDTH, HEIGHT, RATE, FRAMES, OBJECTS = 640, 360, 25, 150, 3
 SOUND_RATE = 48000
 
@@ -55,7 +55,7 @@ def main(folder: Path) -> None:
             truth.mux(masks.encode(mask))
             clip.mux(sound.encode(_tone(index)))
             if index == 0:
-                _write_png(folder / "first.png", ids)
+                (folder / "first.png").write_bytes(encode_index_png(ids))
         clip.mux(picture.encode(None))
         clip.mux(sound.encode(None))
         truth.mux(masks.encode(None))
@@ -72,18 +72,6 @@ def _tone(index: int) -> Any:
     samples.sample_rate, samples.pts = SOUND_RATE, index * count
     samples.time_base = Fraction(1, SOUND_RATE)
     return samples
-
-
-def _write_png(path: Path, ids: np.ndarray) -> None:
-    palette = np.full((256, 4), 255, np.uint8)
-    palette[:, 1:] = DAVIS_PALETTE
-    encoder: Any = av.CodecContext.create("png", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = WIDTH, HEIGHT, "pal8"
-    encoder.time_base = Fraction(1, RATE)
-    picture: Any = av.VideoFrame.from_ndarray((ids, palette), format="pal8")
-    picture.pts = 0
-    packets = [*encoder.encode(picture), *encoder.encode(None)]
-    path.write_bytes(b"".join(bytes(packet) for packet in packets))
 
 
 if __name__ == "__main__":

@@ -402,7 +402,10 @@ def test_interrupted_while_stdin_stays_open(inputs: dict[str, Path], tmp_path: P
     assert process.stdin is not None
     process.stdin.write(inputs["cut mkv"].read_bytes())
     process.stdin.flush()
-    time.sleep(6)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(2)  # by now it waits for more
     process.send_signal(signal.SIGINT)
     try:
         process.wait(timeout=20)

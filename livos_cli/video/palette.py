@@ -1,10 +1,14 @@
-"""The DAVIS (Pascal VOC) palette: the field's colours for object ids."""
+"""The DAVIS (Pascal VOC) palette, the field's colours for object ids, and PNGs that carry it."""
 
 from __future__ import annotations
 
+from fractions import Fraction
+from typing import Any
+
+import av
 import numpy as np
 
-__all__ = ["DAVIS_PALETTE"]
+__all__ = ["DAVIS_PALETTE", "encode_index_png"]
 
 
 def _voc_colours() -> np.ndarray:
@@ -19,3 +23,17 @@ def _voc_colours() -> np.ndarray:
 
 
 DAVIS_PALETTE = _voc_colours()  # (256, 3) uint8 RGB
+
+
+def encode_index_png(ids: np.ndarray) -> bytes:
+    """A palette PNG whose indices are `ids`, (H, W) uint8."""
+    palette = np.full((256, 4), 255, np.uint8)  # ARGB
+    palette[:, 1:] = DAVIS_PALETTE
+    encoder: Any = av.CodecContext.create("png", "w")
+    encoder.height, encoder.width = ids.shape
+    encoder.pix_fmt = "pal8"
+    encoder.time_base = Fraction(1, 25)
+    both: Any = (np.ascontiguousarray(ids), palette)
+    picture: Any = av.VideoFrame.from_ndarray(both, format="pal8")
+    picture.pts = 0
+    return b"".join(bytes(packet) for packet in [*encoder.encode(picture), *encoder.encode(None)])

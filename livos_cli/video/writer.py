@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +20,7 @@ from av.video.reformatter import ColorRange
 
 from livos_cli.errors import OutputError
 from livos_cli.video.overlay import draw_overlay
-from livos_cli.video.palette import DAVIS_PALETTE
+from livos_cli.video.palette import encode_index_png
 from livos_cli.video.source import Frame, SourceInfo
 
 __all__ = ["KINDS", "Kind", "Sink"]
@@ -314,14 +313,11 @@ class PngFolder:
     def __init__(self, path: Path, info: SourceInfo, single: bool) -> None:
         self._partial = _Partial(path, folder=True)
         self.path, self.warnings = path, self._partial.warnings
-        self._palette = np.full((256, 4), 255, np.uint8)  # ARGB
-        self._palette[:, 1:] = DAVIS_PALETTE
 
     def write(self, frame: Frame, ids: np.ndarray) -> None:
         name = frame.name if frame.name is not None else f"{frame.index:05d}"
         try:
-            data = _encode_png(ids, self._palette)
-            (self._partial.temporary / f"{name}.png").write_bytes(data)
+            (self._partial.temporary / f"{name}.png").write_bytes(encode_index_png(ids))
         except OSError as error:
             raise _cannot_write(self.path, error) from None
         self._partial.frames += 1
@@ -334,17 +330,6 @@ class PngFolder:
 
     def abort(self) -> None:
         self._partial.remove()
-
-
-def _encode_png(ids: np.ndarray, palette: np.ndarray) -> bytes:
-    height, width = ids.shape
-    encoder: Any = av.CodecContext.create("png", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "pal8"
-    encoder.time_base = Fraction(1, 25)
-    both: Any = (np.ascontiguousarray(ids), palette)
-    picture: Any = av.VideoFrame.from_ndarray(both, format="pal8")
-    picture.pts = 0
-    return b"".join(bytes(packet) for packet in [*encoder.encode(picture), *encoder.encode(None)])
 
 
 KINDS: dict[str, Kind] = {
