@@ -22,6 +22,7 @@ from livos_cli.network.model import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.tracker import Tracker, working_size
 from livos_cli.video.masks import KeyMasks
+from livos_cli.video.palette import is_index_png
 from livos_cli.video.reader import open_source
 from livos_cli.video.source import Frame, FrameSource, SourceInfo
 from livos_cli.video.writer import KINDS, Sink
@@ -265,10 +266,10 @@ def _check_replaceable(path: Path, *, folder: bool) -> None:
     if not folder and path.is_dir():
         raise OutputError(f"{path} is a folder", "choose another place with -o")
     if folder and path.is_dir():
-        other = [p.name for p in path.iterdir() if p.suffix != ".png" or not p.is_file()]
-        if other:
+        other = next((p.name for p in path.iterdir() if not is_index_png(p)), None)
+        if other is not None:
             raise OutputError(
-                f"{path} holds more than PNGs ({other[0]}) and will not be replaced",
+                f"{path} holds more than index PNGs ({other}) and will not be replaced",
                 "choose another place with -o, or remove it yourself",
             )
     elif folder and path.exists():

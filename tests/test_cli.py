@@ -350,13 +350,17 @@ def test_a_folder_that_is_no_result_is_never_replaced(
     inputs: dict[str, Path], tmp_path: Path, livos: Any
 ) -> None:
     folder = tmp_path / "video"
-    folder.mkdir()
-    (folder / "notes.txt").write_text("precious")
     arguments = ["segment", inputs["video"], "-m", inputs["mask"], "-o", tmp_path, "-y"]
-    done = livos(*arguments, "--save", "png")
+    arguments += ["--save", "png", "--max-size", "64"]
+    assert livos(*arguments).returncode == 0
+    assert livos(*arguments).returncode == 0  # an earlier result is replaced
+    assert len(list(folder.iterdir())) == 40
+    picture = write_png(folder / "photo.png", np.zeros((8, 8, 3), np.uint8), "rgb24")
+    done = livos(*arguments)
     assert done.returncode == 1
-    assert "holds more than PNGs" in done.stderr
-    assert (folder / "notes.txt").read_text() == "precious"
+    assert "holds more than index PNGs (photo.png)" in done.stderr
+    assert picture.is_file()
+    assert [p.name for p in tmp_path.iterdir()] == ["video"]
 
 
 def test_the_masks_are_never_overwritten(

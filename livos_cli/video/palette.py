@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 
-__all__ = ["DAVIS_PALETTE", "encode_index_png"]
+__all__ = ["DAVIS_PALETTE", "encode_index_png", "is_index_png"]
 
 
 def _voc_colours() -> np.ndarray:
@@ -37,3 +38,13 @@ def encode_index_png(ids: np.ndarray) -> bytes:
     picture: Any = av.VideoFrame.from_ndarray(both, format="pal8")
     picture.pts = 0
     return b"".join(bytes(packet) for packet in [*encoder.encode(picture), *encoder.encode(None)])
+
+
+def is_index_png(path: Path) -> bool:
+    """Whether a file is a palette PNG, by its header (PNG specification, section 11.2.2)."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        header = file.read(26)
+    palette_type = 3
+    return header.startswith(b"\x89PNG\r\n\x1a\n") and header[25:26] == bytes([palette_type])
