@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -100,6 +101,29 @@ class Answers(BaseHTTPRequestHandler):
                 self.wfile.write(rest)
         return None
 
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.requests.append(f"POST {self.path}")
+        if self.headers.get("Authorization") != "Bearer hf_test":
+            return self.missing("", status=401)
+        if self.path.startswith("/api/repos/create"):
+            return self.reply(json.dumps({"url": f"{self.server.endpoint}/owner/repo"}))
+        if self.path.startswith("/api/validate-yaml"):
+            return self.reply(json.dumps({"warnings": [], "errors": []}))
+        if "/preupload/" in self.path:
+            asked = json.loads(body)["files"]
+            modes = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in asked
+            ]
+            return self.reply(json.dumps({"files": modes}))
+        for line in body.splitlines():
+            entry = json.loads(line)
+            if entry["key"] == "file":
+                content = base64.b64decode(entry["value"]["content"])
+                self.server.files[entry["value"]["path"]] = content
+        url = f"{self.server.endpoint}/owner/repo/commit/{COMMIT}"
+        return self.reply(json.dumps({"commitUrl": url, "commitOid": COMMIT, "success": True}))
+
     def reply(self, text: str) -> None:
         data = text.encode()
         self.send_response(200)
@@ -108,8 +132,8 @@ class Answers(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def missing(self, code: str) -> None:
-        self.send_response(404)
+    def missing(self, code: str, status: int = 404) -> None:
+        self.send_response(status)
         self.send_header("X-Error-Code", code)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -335,3 +359,16 @@ def test_push_without_a_token_is_an_error(livos: Any, tmp_path: Path) -> None:
     env = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "", "HF_HOME": str(tmp_path)}
     done = livos("weights", "push", "owner/repo", env=env)
     assert "cannot upload" in error_of(done)
+
+
+def test_push_then_download(hub: Hub, fetch: Any, livos: Any, tmp_path: Path) -> None:
+    hub.files.clear()
+    env = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": "hf_test", "HF_HOME": str(tmp_path)}
+    done = livos("weights", "push", "owner/repo", env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(f"/owner/repo/commit/{COMMIT}")
+    assert set(hub.files) == {"model.safetensors", "README.md"}
+    assert b"DAVIS" in hub.files["README.md"]
+    pushed = load_model(path_of(fetch("owner/repo")), device="cpu", precision="fp32")
+    for name, tensor in load_tiny().state_dict().items():
+        assert torch.equal(pushed.state_dict()[name], tensor)
