@@ -181,7 +181,7 @@ def _from_drive(entry: Entry) -> Path:
         return path
     by_hand = (
         f"get https://drive.google.com/file/d/{entry.drive}/view in a browser, then: "
-        f"livos weights convert FILE.pth {entry.name}.safetensors"
+        f"livos weights convert FILE.pth {entry.name}.safetensors --size {entry.size}"
     )
     try:
         import gdown
