@@ -228,6 +228,8 @@ class Tracker:
     def _check(
         self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
+        if isinstance(frame, np.ndarray):
+            frame = np.ascontiguousarray(frame)  # BGR[..., ::-1] has a stride that torch refuses
         image = torch.as_tensor(frame)
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != torch.uint8:
             raise ValueError(
@@ -238,7 +240,7 @@ class Tracker:
             raise ValueError(f"frame of {(height, width)} after frames of {self._frame_size}")
         given = None
         if mask is not None:
-            if isinstance(mask, np.ndarray) and mask.dtype.kind == "u" and mask.itemsize > 1:
+            if isinstance(mask, np.ndarray) and mask.dtype.kind in "bui":
                 mask = mask.astype(np.int64)  # torch's wide unsigned types lack most operations
             given = torch.as_tensor(mask)
             if given.shape != (height, width) or given.is_floating_point():

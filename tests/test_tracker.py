@@ -7,7 +7,7 @@ import pytest
 import torch
 from media import scene
 
-from livos_cli import Tracker
+from livos_cli import Tracker, load_model
 from livos_cli.network import LiVOS
 
 
@@ -57,12 +57,14 @@ def test_step_and_step_ids_agree(tiny: LiVOS, clip: list) -> None:
             assert np.array_equal(channels[prob.argmax(0)].numpy(), decided)
 
 
-def test_state_continues_bit_for_bit(tiny: LiVOS, clip: list) -> None:
-    whole = play(Tracker(tiny), clip)
-    first = Tracker(tiny)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_state_continues_bit_for_bit(precision: str, clip: list) -> None:
+    model = load_model("tiny", device="cpu", precision=precision)
+    whole = play(Tracker(model), clip)
+    first = Tracker(model)
     play(first, clip[:4])
     saved = {k: v.clone() for k, v in first.state_dict().items()}
-    second = Tracker(tiny)
+    second = Tracker(model)
     second.load_state_dict(saved)
     assert second.object_ids == [1, 2]
     for t in range(4, 8):
@@ -177,14 +179,25 @@ def test_no_object_is_lost_when_the_frame_is_reduced(tiny: LiVOS) -> None:
 
 
 def test_memories_stay_float32_in_low_precision(clip: list) -> None:
-    from livos_cli import load_model
-
     tracker = Tracker(load_model("tiny", device="cpu", precision="bf16"))
     play(tracker, clip[:3])
     state = tracker.state_dict()
     for name in ("state", "key_sum", "objects"):
         assert state[f"memory.{name}"].dtype == torch.float32
     assert state["memory.sensory"].dtype == torch.bfloat16
+
+
+def test_flipped_views_and_tensors_are_taken(tiny: LiVOS, clip: list) -> None:
+    """OpenCV users write frame[..., ::-1]."""
+    rgb, ids = clip[0]
+    bgr = np.ascontiguousarray(rgb[..., ::-1])
+    one, other, third = Tracker(tiny), Tracker(tiny), Tracker(tiny)
+    one.step(rgb, ids)
+    other.step(bgr[..., ::-1], np.ascontiguousarray(ids[::-1])[::-1])
+    third.step(torch.from_numpy(rgb), torch.from_numpy(ids.astype(np.int64)))
+    want = one.step(clip[1][0])
+    assert torch.equal(other.step(clip[1][0]), want)
+    assert torch.equal(third.step(torch.from_numpy(clip[1][0])), want)
 
 
 @pytest.mark.parametrize(
