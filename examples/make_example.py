@@ -2,7 +2,7 @@
 
     python examples/make_example.py [FOLDER]
 
-Three textured, deforming objects under a moving camera; one passes behind a pillar.
+Three textured, deforming objects under a moving camera; two pass behind a pillar.
 """
 
 from __future__ import annotations

@@ -15,6 +15,9 @@ class LivosError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        return f"{self.message} — {self.hint}" if self.hint else self.message
+
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message

@@ -29,6 +29,7 @@ from livos_cli.video.writer import KINDS, Sink
 
 __all__ = ["Begin", "Progress", "Report", "Result", "open_video", "plan_outputs", "run", "track"]
 
+FILE_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".png", ".webm"})  # never of folders
 SINK_QUEUE = 4  # frames waiting for a sink, at most
 
 
@@ -71,6 +72,7 @@ class Report:
     frames: int
     seconds: float
     ids: tuple[int, ...]
+    names: dict[int, str]  # of ids that came from object folders
     outputs: dict[str, Path]  # kind -> path
     size: tuple[int, int]  # height, width of the video
     network_size: tuple[int, int]
@@ -140,6 +142,7 @@ def run(
         frames=frames,
         seconds=time.monotonic() - started,
         ids=tuple(ids),
+        names=keys.object_names,
         outputs=paths,
         size=(info.height, info.width),
         network_size=network_size,
@@ -185,6 +188,12 @@ def track(
     for frame in source:
         mask = keys.at(frame.index, first=first, width=width, height=height)
         unused.discard(frame.index)
+        if first and mask is None:
+            later = [n for n in keys.frames or () if n > frame.index]
+            source.warnings.append(
+                f"frame {frame.index}, the first one read, has no mask: all is background until "
+                f"the mask of frame {later[0] if later else '?'}"
+            )
         first = False
         yield frame, tracker.step_ids(frame.rgb, mask)
     if not tracker.object_ids:
@@ -238,15 +247,19 @@ def plan_outputs(video: str | Path, mask: Path, output: RunOptions) -> dict[str,
         suffix = KINDS[kinds[0]].suffix
         if suffix != "/" and target.suffix.lower() == Path(suffix).suffix:
             paths = {kinds[0]: target}
-        elif target.suffix.lower() in {".mkv", ".mp4", ".mov", ".avi", ".webm", ".png"}:
+        elif target.suffix.lower() in FILE_SUFFIXES:
             raise UsageError(
                 f"-o {target}: kind '{kinds[0]}' is written as <stem>{suffix}",
                 "give a folder, or a file of that suffix",
             )
         else:
             paths = {kinds[0]: _place(target, stem, suffix)}
-    elif target is not None and target.is_file():
-        raise UsageError(f"-o {target} is a file", "give a folder for several kinds")
+    elif (
+        target is not None
+        and not target.is_dir()
+        and (target.exists() or target.suffix.lower() in FILE_SUFFIXES)
+    ):
+        raise UsageError(f"-o {target} names a file", "give a folder for several kinds")
     else:
         paths = {kind: _place(target or folder, stem, KINDS[kind].suffix) for kind in kinds}
     for kind, path in paths.items():

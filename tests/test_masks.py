@@ -117,6 +117,8 @@ def test_a_photograph_is_no_mask(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     with pytest.raises(InputError, match="looks like a picture"):
         read_mask(write_png(tmp_path / "m.png", noise, "rgb24"))
+    with pytest.raises(InputError, match="looks like a picture"):
+        read_mask(write_png(tmp_path / "g.png", noise[..., 0], "gray"))
 
 
 def test_an_empty_mask_is_an_error(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def main() -> None:
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except LivosError as error:
-        _complain(error.message, error.hint)
+        _complain(str(error))
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
@@ -66,7 +66,7 @@ def main() -> None:
             raise
         # Only our own stdout has no file name: whoever read it has gone, or it is full.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
-        _complain(f"cannot write to stdout ({error.strerror})", "the results are complete")
+        _complain(f"cannot write to stdout ({error.strerror})")
         sys.exit(1)
     except Exception as error:
         # Click's own usage errors, whatever package it is vendored in, print and exit by show().
@@ -76,10 +76,9 @@ def main() -> None:
         show()
         sys.exit(getattr(error, "exit_code", 2))
     if code == 130:  # also what typer makes of an interruption
-        _complain("interrupted; unfinished results were removed", "")
+        _complain("interrupted; unfinished results were removed")
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _complain(message: str, hint: str) -> None:
-    line = f"livos: {message}" + (f" — {hint}" if hint else "")
-    print(" ".join(line.split()), file=sys.stderr)
+def _complain(message: str) -> None:
+    print("livos:", " ".join(message.split()), file=sys.stderr)

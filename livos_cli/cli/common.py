@@ -44,7 +44,7 @@ MaxSize = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", "-y", help="Replace existing outputs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, one object a line.")]
 
 
 def stderr_console() -> Console:

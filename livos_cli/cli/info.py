@@ -9,7 +9,7 @@ from livos_cli.cli.common import Json, human
 
 
 def info(as_json: Json = False) -> None:
-    """Versions, devices, memory, codecs and weights: what a bug report needs."""
+    """Versions, devices, codecs, weights: for bug reports."""
     from importlib import metadata
 
     import av

@@ -75,7 +75,9 @@ def segment(
     ] = None,
     end: Annotated[
         Optional[str],
-        typer.Option(metavar="POS", help="First frame not wanted, given like --start."),
+        typer.Option(
+            metavar="POS", help="First frame not wanted, given like --start (20: seconds)."
+        ),
     ] = None,
     chunk_objects: Annotated[
         int, typer.Option(help="Objects computed at a time, to save memory; 0 for all.", min=0)
@@ -90,7 +92,7 @@ def segment(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Segment a video: from the mask of its first frame to the mask of every frame."""
+    """From the mask of the first frame to that of every frame."""
     options = SegmentOptions(
         max_size=max_size,
         chunk_objects=chunk_objects,
@@ -100,13 +102,15 @@ def segment(
     )
     run_options = RunOptions(save=tuple(save or ["mask"]), output=output, overwrite=overwrite)
 
-    from livos_cli.errors import UsageError
+    from livos_cli.errors import InputError, UsageError
     from livos_cli.pipeline import plan_outputs, run
     from livos_cli.video.reader import check_exists
     from livos_cli.weights import load_model
 
     # What can be known to fail is found before the weights are loaded.
     check_exists(video)
+    if not mask.exists():
+        raise InputError(f"the mask {mask} does not exist", "check the path given to --mask")
     plan_outputs(video, mask, run_options)
     if options.start and options.end and not options.start.before(options.end):
         raise UsageError("--end is not after --start", "the range holds no frame")
@@ -159,6 +163,8 @@ class _Display:
             f"{info.name}: {info.width}x{info.height}, {float(info.rate):.4g} fps"
             + (f", {begin.frames} frames" if begin.frames else "")
         )
+        if len(names) > 20:
+            names = [f"{len(names)} of them, {names[0]} to {names[-1]}"]
         self._note(f"objects: {', '.join(names)}")
         self._note(f"network: {self._weights}, {self._precision}, at {width}x{height}")
         if self._console.is_terminal:
@@ -215,6 +221,7 @@ def _as_json(report: Report, video: str) -> dict[str, object]:
         "frames": report.frames,
         "seconds": round(report.seconds, 3),
         "objects": list(report.ids),
+        "object_names": {str(i): name for i, name in report.names.items()},
         "size": [width, height],
         "network_size": [network_width, network_height],
         "peak_memory": report.peak_memory,

@@ -34,7 +34,9 @@ def list_weights(as_json: Json = False) -> None:
 
 @app.command()
 def download(
-    weights: Annotated[str, typer.Argument(help="A name, or owner/repo[@revision][:file].")],
+    weights: Annotated[
+        str, typer.Argument(metavar="WEIGHTS", help="A name, or owner/repo[@revision][:file].")
+    ],
 ) -> None:
     """Fetch weights into the local cache, and print where they are."""
     from livos_cli.weights import locate
@@ -44,8 +46,10 @@ def download(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="A published .pth, or .safetensors.")],
-    target: Annotated[Path, typer.Argument(help="The .safetensors to write.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A published .pth, or .safetensors.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors to write.")],
     size: Annotated[
         Optional[int],
         typer.Option(
@@ -75,7 +79,9 @@ def convert(
 
 @app.command()
 def push(
-    repo: Annotated[str, typer.Argument(help="owner/repo on the Hugging Face Hub.")],
+    repo: Annotated[
+        str, typer.Argument(metavar="REPO", help="owner/repo on the Hugging Face Hub.")
+    ],
     weights: Annotated[str, typer.Option("--weights", "-w", help="What to publish.")] = "tiny",
     private: Annotated[
         bool, typer.Option("--private", help="Create the repository private.")
@@ -89,7 +95,7 @@ def push(
 
 @app.command()
 def card(
-    weights: Annotated[str, typer.Argument(help="A name or a file.")] = "tiny",
+    weights: Annotated[str, typer.Argument(metavar="WEIGHTS", help="A name or a file.")] = "tiny",
 ) -> None:
     """Print the model card: data and terms, recipe, figures."""
     from livos_cli.weights.publish import card_of

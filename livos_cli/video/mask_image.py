@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from livos_cli.errors import InputError
+from livos_cli.video.images import IMAGE_SUFFIXES
 from livos_cli.video.palette import DAVIS_PALETTE
 
 __all__ = ["ColourTable", "Style", "judge_style", "read_mask"]
@@ -93,6 +94,11 @@ def read_mask(
     if picture.kind == "palette":
         ids = picture.image.astype(np.int64)
     elif picture.kind == "grey" and not (picture.rgb and style.colour):
+        if _is_photograph(picture.image):
+            raise InputError(
+                f"the mask {path} has grey levels all over: it looks like a picture, not a mask",
+                "paint the object white on black, or each object in a value of its own",
+            )
         ids = _lossy_ids(picture.image, path) if picture.lossy else _grey_ids(picture.image, style)
     else:
         if picture.lossy:
@@ -124,6 +130,11 @@ def judge_style(paths: list[Path]) -> Style:
 def _decode(path: Path) -> Picture:
     if not path.is_file():
         raise InputError(f"the mask {path} does not exist", "check the path given to --mask")
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise InputError(
+            f"the mask {path} is no image ({', '.join(sorted(IMAGE_SUFFIXES))})",
+            "save the mask of the first frame as PNG",
+        )
     try:
         with av.open(str(path.absolute())) as container:
             frame: Any = next(container.decode(video=0), None)
@@ -150,6 +161,14 @@ def _decode(path: Path) -> Picture:
     if transparent is None and grey:
         return Picture("grey", rgb[..., 0], rgb=True, lossy=lossy)
     return Picture("colour", rgb, transparent, rgb=True, lossy=lossy)
+
+
+def _is_photograph(image: np.ndarray) -> bool:
+    """Many grey levels, and more than soft edges of them: no matte."""
+    if len(np.unique(image)) <= MANY:
+        return False
+    top = float(image.max())
+    return bool(((image > 0.1 * top) & (image < 0.9 * top)).mean() > 0.5)
 
 
 def _palette_picture(indices: np.ndarray, palette: np.ndarray) -> Picture:

@@ -7,6 +7,7 @@ them (MP4), to the millisecond in Matroska, whose clock FFmpeg fixes at 1 ms.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -65,6 +66,8 @@ class _Partial:
         self.path = path
         self.warnings: list[str] = []
         self.frames = 0
+        # Folders that are made here go again if there is no result to put into them.
+        self._made = [p for p in path.parents if not p.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -81,6 +84,13 @@ class _Partial:
             shutil.rmtree(self.temporary, ignore_errors=True)
         else:
             self.temporary.unlink(missing_ok=True)
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        self.remove()
+        for folder in self._made:
+            with contextlib.suppress(OSError):  # not empty: somebody else uses it
+                folder.rmdir()
 
     def check(self, written: int) -> None:
         """Raises OutputError unless `written`, as counted by reading back, is what went in."""
@@ -233,7 +243,7 @@ class _VideoSink:
         except (av.error.FFmpegError, OSError, ValueError):
             pass  # what is being thrown away need not be complete
         finally:
-            self._partial.remove()
+            self._partial.abandon()
 
 
 def _count_frames(path: Path) -> int:
@@ -329,7 +339,7 @@ class PngFolder:
         self._partial.publish(overwrite)
 
     def abort(self) -> None:
-        self._partial.remove()
+        self._partial.abandon()
 
 
 KINDS: dict[str, Kind] = {

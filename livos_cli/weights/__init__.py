@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,8 +43,9 @@ def locate(weights: str | Path) -> Path:
         return fetch_hub(address)
     if looks_local:
         raise WeightsError(f"the weights file {path} does not exist", "check the path")
+    near = difflib.get_close_matches(text, REGISTRY, 1)
     raise WeightsError(
-        f"unknown weights '{text}'",
+        f"unknown weights '{text}'" + (f", did you mean '{near[0]}'?" if near else ""),
         f"use a name ({', '.join(REGISTRY)}), a file, or owner/repo on the Hugging Face Hub",
     )
 

@@ -30,7 +30,7 @@ class Entry:
 
 
 def _published(name: str, summary: str, drive: str, size: int) -> Entry:
-    return Entry(name, f"published `base`: {summary}", drive=drive, size=size)
+    return Entry(name, f"the authors': {summary}", drive=drive, size=size)
 
 
 REGISTRY: dict[str, Entry] = {
@@ -39,7 +39,7 @@ REGISTRY: dict[str, Entry] = {
         Entry("tiny", "the default, 4.9 M parameters", file=_HERE / "tiny.safetensors"),
         _published(
             "livos-nomose-480p",
-            "trained at 480p without MOSE",
+            "480p, without MOSE",
             "1ZjhVMUppZ5OZipCALU9ZYwiVF5DEPBxX",
             480,
         ),
@@ -51,19 +51,19 @@ REGISTRY: dict[str, Entry] = {
         ),
         _published(
             "livos-wmose-480p",
-            "trained at 480p with MOSE",
+            "480p, with MOSE",
             "1lhfnRCe1yPfB9dcWSA6hv7ABPzHFuNCY",
             480,
         ),
         _published(
             "livos-nomose-1024p",
-            "for 1024p, without MOSE",
+            "1024p, without MOSE",
             "1_NjVaumXO8IPsFocXdRAvs6hqd-TOSGH",
             1024,
         ),
         _published(
             "livos-nomose-2048p",
-            "for 2048p, without MOSE",
+            "2048p, without MOSE",
             "1Od-djH3AUDEXJmXmqygCUSrFWUmVyNBG",
             2048,
         ),
