@@ -33,8 +33,9 @@ def main(folder: Path) -> None:
     """Write the three files."""
     folder.mkdir(parents=True, exist_ok=True)
     with (
-        av.open(str(folder / "clip.mp4"), "w") as clip,
-        av.open(str(folder / "truth.mkv"), "w") as truth,
+        # "bitexact" leaves out random identifiers: the same files every time.
+        av.open(str(folder / "clip.mp4"), "w", options={"fflags": "bitexact"}) as clip,
+        av.open(str(folder / "truth.mkv"), "w", options={"fflags": "bitexact"}) as truth,
     ):
         options = {"crf": "24", "preset": "slow", "threads": "1"}
         picture: Any = clip.add_stream("libx264", rate=RATE, options=options)
