@@ -143,7 +143,6 @@ class _Display:
         self._weights, self._precision = weights, precision
         self._bar: Bar | None = None
         self._warned: set[str] = set()
-        self._started = 0.0
 
     def __enter__(self) -> _Display:
         return self

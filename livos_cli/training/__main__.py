@@ -14,7 +14,7 @@ import torch
 from livos_cli.network import TINY, LiVOS
 from livos_cli.training.data import ClipSource
 from livos_cli.training.loop import TrainOptions, train
-from livos_cli.weights import load_checked
+from livos_cli.weights import lay_out_for_cpu, load_checked
 from livos_cli.weights.convert import write_safetensors
 
 
@@ -36,7 +36,7 @@ def main() -> None:
         tensors, config = load_checked(init)
         model = LiVOS(config)
         model.load_state_dict(tensors)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    lay_out_for_cpu(model)
     averaged = train(model, ClipSource(data), out, options)
     target = out / "tiny.safetensors"
     write_safetensors(averaged.state_dict(), model.config, target, half=True, overwrite=True)

@@ -15,7 +15,7 @@ from livos_cli.errors import InputError
 from livos_cli.options import Position
 from livos_cli.video.source import BaseSource, Frame, SourceInfo
 
-__all__ = ["IMAGE_RATE", "IMAGE_SUFFIXES", "ImageFolderSource", "natural_key"]
+__all__ = ["IMAGE_RATE", "IMAGE_SUFFIXES", "ImageFolderSource", "list_images", "natural_key"]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 IMAGE_RATE = Fraction(25)  # frames a second of an image folder, ffmpeg's own default
@@ -30,15 +30,20 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
     ]
 
 
+def list_images(folder: Path) -> list[Path]:
+    """The images of a folder in natural order, broken links included: reading them is an error."""
+    return sorted(
+        (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()),
+        key=lambda p: natural_key(p.name),
+    )
+
+
 class ImageFolderSource(BaseSource):
     """A folder of images of one size, in natural order of their names."""
 
     def __init__(self, folder: Path, start: Position | None, end: Position | None) -> None:
         super().__init__(start, end)
-        self._paths = sorted(
-            (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()),
-            key=lambda p: natural_key(p.name),
-        )
+        self._paths = list_images(folder)
         if not self._paths:
             raise InputError(
                 f"{folder} holds no images",

@@ -201,12 +201,12 @@ def _has_alpha(name: str) -> bool:
 
 
 def _solid_values(values: np.ndarray) -> set[int]:
-    """Values that fill at least one 3x3 square: the edges of antialiased shapes do not."""
+    """Values that surround one of their pixels on four sides: antialiased edges do not."""
     same = np.ones(values.shape, bool)
     for axis in (0, 1):
         for step in (1, -1):
             same &= np.roll(values, step, axis) == values
-    # Borders count as solid with themselves: np.roll compares them with the far side.
+    # Not the border, where np.roll compares with the far side.
     inner = same[1:-1, 1:-1]
     return {int(v) for v in np.unique(values[1:-1, 1:-1][inner])}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from livos_cli.errors import InputError
-from livos_cli.video.images import IMAGE_SUFFIXES, natural_key
+from livos_cli.video.images import list_images, natural_key
 from livos_cli.video.mask_image import ColourTable, Style, judge_style, read_mask
 
 __all__ = ["ASPECT_TOLERANCE", "KeyMasks", "fit_mask"]
@@ -75,7 +75,7 @@ class KeyMasks:
         folders = sorted(
             (p for p in path.iterdir() if p.is_dir()), key=lambda p: natural_key(p.name)
         )
-        loose = _images(path)
+        loose = list_images(path)
         if folders:
             if loose:
                 raise InputError(
@@ -97,7 +97,7 @@ class KeyMasks:
         for folder in folders:
             own = int(folder.name) if folder.name.isdecimal() and int(folder.name) else next(free)
             self.object_names[own] = folder.name
-            images = _images(folder)
+            images = list_images(folder)
             if not images:
                 raise InputError(f"the object folder {folder} holds no masks", "remove or fill it")
             for image in images:
@@ -186,10 +186,3 @@ class KeyMasks:
             whole = np.where(ids != 0, ids, whole)
         assert whole is not None
         return whole
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES),
-        key=lambda p: natural_key(p.name),
-    )

@@ -367,11 +367,12 @@ def _matrix(frame: Any) -> int:
 
 def _to_rgb(frame: Any, info: SourceInfo, orient: tuple[int, bool]) -> np.ndarray:
     """(H, W, 3) uint8 RGB by the stream's own matrix and range, oriented as shown."""
-    matrix = {6: 5, 10: 9}.get(info.colorspace, info.colorspace)  # same coefficients
     if frame.format.is_rgb or frame.format.name.startswith(("gray", "mono")):
         rgb = frame.to_ndarray(format="rgb24")
     else:
-        rgb = frame.to_ndarray(format="rgb24", src_colorspace=matrix, dst_colorspace=matrix)
+        rgb = frame.to_ndarray(
+            format="rgb24", src_colorspace=info.matrix, dst_colorspace=info.matrix
+        )
     turns, mirrored = orient
     if mirrored:
         rgb = rgb[:, ::-1]

@@ -39,6 +39,11 @@ class SourceInfo:
     audio: tuple[Any, ...] = ()  # av.AudioStream templates, valid while the source is open
     image_names: tuple[str, ...] | None = None  # of an image folder, in order
 
+    @property
+    def matrix(self) -> int:
+        """The colour space under the one name that swscale has for its coefficients."""
+        return {6: 5, 10: 9}.get(self.colorspace, self.colorspace)
+
 
 @dataclass(frozen=True)
 class Frame:

@@ -296,7 +296,6 @@ class OverlayVideo(_VideoSink):
             audio=True,
         )
         context = self._stream.codec_context
-        self._matrix = {6: 5, 10: 9}.get(info.colorspace, info.colorspace)
         context.colorspace = info.colorspace
         context.color_range = ColorRange.MPEG
         context.color_primaries = info.color_primaries
@@ -311,7 +310,7 @@ class OverlayVideo(_VideoSink):
         drawn = draw_overlay(frame.rgb, ids)
         rgb: Any = av.VideoFrame.from_ndarray(drawn, format="rgb24")
         picture = rgb.reformat(
-            format=self._format, dst_colorspace=self._matrix, dst_color_range=ColorRange.MPEG
+            format=self._format, dst_colorspace=self._info.matrix, dst_color_range=ColorRange.MPEG
         )
         picture.colorspace = self._info.colorspace
         return picture

@@ -16,7 +16,15 @@ from livos_cli.weights.convert import read_checkpoint
 from livos_cli.weights.hub import fetch_hub, fetch_named, parse_hub, verify_sha256
 from livos_cli.weights.registry import REGISTRY
 
-__all__ = ["build", "load_checked", "load_model", "locate", "read_weights", "to_device"]
+__all__ = [
+    "build",
+    "lay_out_for_cpu",
+    "load_checked",
+    "load_model",
+    "locate",
+    "read_weights",
+    "to_device",
+]
 
 
 def locate(weights: str | Path) -> Path:
@@ -102,11 +110,16 @@ def load_model(
     return to_device(build(tensors, config, path), target, dtype)
 
 
+def lay_out_for_cpu(model: LiVOS) -> None:
+    """Give the convolutions the channels-last layout that oneDNN wants, in place."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
 def to_device(model: LiVOS, device: torch.device, dtype: torch.dtype) -> LiVOS:
     """Bring a network to where and how it will run: evaluation mode, no gradients."""
     model = model.to(device, dtype)
     if device.type == "cpu":
-        for parameter in model.parameters():
-            if parameter.ndim == 4:  # the layout oneDNN's convolutions want
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        lay_out_for_cpu(model)
     return model.eval().requires_grad_(False)
