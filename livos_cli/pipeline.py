@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,10 +27,32 @@ from livos_cli.video.reader import open_source
 from livos_cli.video.source import Frame, FrameSource, SourceInfo
 from livos_cli.video.writer import KINDS, Sink
 
-__all__ = ["Begin", "Progress", "Report", "Result", "open_video", "plan_outputs", "run", "track"]
+__all__ = [
+    "Begin",
+    "Masks",
+    "Progress",
+    "Report",
+    "Result",
+    "SinkThread",
+    "open_video",
+    "plan_outputs",
+    "run",
+    "track",
+]
 
 FILE_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".png", ".webm"})  # never of folders
 SINK_QUEUE = 4  # frames waiting for a sink, at most
+
+
+class Masks(Protocol):
+    """The masks that are given for a video, by frame; `KeyMasks` are those that a user names."""
+
+    @property
+    def frames(self) -> list[int] | None:
+        """Frame numbers that have a mask; None if one mask is for the first frame read."""
+
+    def at(self, frame: int, *, first: bool, width: int, height: int) -> np.ndarray | None:
+        """The mask of a frame, (H, W) integers at the video's size, or None."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +135,10 @@ def run(
             Begin(info, tuple(ids), keys.object_names, network_size, expected, tuple(warnings))
         )
         device = model.device
-        sinks: list[_SinkThread] = []
+        sinks: list[SinkThread] = []
         stack.callback(_abort_all, sinks)
         for kind, path in paths.items():
-            sinks.append(_SinkThread(KINDS[kind].open(path, info, len(ids) == 1)))
+            sinks.append(SinkThread(KINDS[kind].open(path, info, len(ids) == 1)))
         frames = 0
         try:
             for frame, decided in track(source, keys, tracker):
@@ -174,9 +196,7 @@ def make_tracker(model: LiVOS, options: SegmentOptions) -> Tracker:
         raise UsageError(str(error), "see `livos segment --help`") from None
 
 
-def track(
-    source: FrameSource, keys: KeyMasks, tracker: Tracker
-) -> Iterator[tuple[Frame, np.ndarray]]:
+def track(source: FrameSource, keys: Masks, tracker: Tracker) -> Iterator[tuple[Frame, np.ndarray]]:
     """Each frame with its ids (H, W) uint8; key masks enter when their frame comes.
 
     Raises:
@@ -293,12 +313,12 @@ def _place(folder: Path, stem: str, suffix: str) -> Path:
     return folder / stem if suffix == "/" else folder / f"{stem}{suffix}"
 
 
-def _abort_all(sinks: list[_SinkThread]) -> None:
+def _abort_all(sinks: list[SinkThread]) -> None:
     for sink in sinks:
         sink.abort()
 
 
-class _SinkThread:
+class SinkThread:
     """A sink in a thread of its own, behind a bounded queue; its exceptions come back here."""
 
     def __init__(self, sink: Sink) -> None:

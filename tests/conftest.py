@@ -47,6 +47,7 @@ def livos() -> Livos:
         env: dict[str, str] | None = None,
         stdin: bytes | None = None,
         cwd: Path | None = None,
+        timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "livos_cli", *map(str, arguments)],
@@ -54,7 +55,7 @@ def livos() -> Livos:
             capture_output=True,
             env={**os.environ, **(env or {})},
             cwd=cwd,
-            timeout=300,
+            timeout=timeout,
             check=False,
         )
         return subprocess.CompletedProcess(

@@ -105,9 +105,3 @@ def times(path: Path) -> list[Fraction]:
     """Presentation times of every frame, seconds."""
     with av.open(str(path)) as container:
         return [frame.pts * frame.time_base for frame in container.decode(video=0)]
-
-
-def jaccard(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two boolean maps; 1 if both are empty."""
-    union = np.logical_or(first, second).sum()
-    return 1.0 if not union else float(np.logical_and(first, second).sum() / union)

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import EXAMPLES, ROOT
-from media import decode, jaccard, write_png
+from media import decode, write_png
+
+from livos_cli.evaluation.score import jaccard
 
 MEASURE = """
 import sys

@@ -10,9 +10,10 @@ import av
 import cv2
 import numpy as np
 import pytest
-from media import decode, jaccard, scene, times, write_png, write_video
+from media import decode, scene, times, write_png, write_video
 
 from livos_cli.errors import InputError, UsageError
+from livos_cli.evaluation.score import jaccard
 from livos_cli.network import LiVOS
 from livos_cli.options import Position, RunOptions, SegmentOptions
 from livos_cli.pipeline import Report, run

@@ -15,7 +15,14 @@ from livos_cli.errors import InputError
 from livos_cli.options import Position
 from livos_cli.video.source import BaseSource, Frame, SourceInfo
 
-__all__ = ["IMAGE_RATE", "IMAGE_SUFFIXES", "ImageFolderSource", "list_images", "natural_key"]
+__all__ = [
+    "IMAGE_RATE",
+    "IMAGE_SUFFIXES",
+    "ImageFolderSource",
+    "list_images",
+    "natural_key",
+    "read_image",
+]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 IMAGE_RATE = Fraction(25)  # frames a second of an image folder, ffmpeg's own default
@@ -55,7 +62,7 @@ class ImageFolderSource(BaseSource):
             raise InputError(
                 f"{folder} holds several images named {twice}", "keep one image a frame"
             )
-        height, width = _read_image(self._paths[0]).shape[:2]
+        height, width = read_image(self._paths[0]).shape[:2]
         self.info = SourceInfo(
             name=folder.resolve().name,
             path=folder,
@@ -80,7 +87,7 @@ class ImageFolderSource(BaseSource):
                 return
             if not wanted:
                 continue
-            rgb = _read_image(path)
+            rgb = read_image(path)
             if rgb.shape[:2] != (self.info.height, self.info.width):
                 raise InputError(
                     f"{path} is {rgb.shape[1]}x{rgb.shape[0]}, the images before it "
@@ -90,8 +97,12 @@ class ImageFolderSource(BaseSource):
             yield Frame(index, index, time, rgb, 1, name=path.stem)
 
 
-def _read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, with EXIF orientation applied."""
+def read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, with EXIF orientation applied.
+
+    Raises:
+        InputError: it is not there, or no image.
+    """
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:

@@ -1,0 +1,243 @@
+"""livos eval: benchmarks of the field, and long runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
+
+import typer
+
+from livos_cli.cli.common import (
+    Device,
+    Json,
+    MaxSize,
+    Overwrite,
+    PrecisionOption,
+    Quiet,
+    Weights,
+    short,
+    stderr_console,
+)
+
+if TYPE_CHECKING:
+    from livos_cli.evaluation.datasets import Dataset
+    from livos_cli.evaluation.long import LongRun
+    from livos_cli.evaluation.run import Done, Evaluation
+    from livos_cli.network.model import LiVOS
+
+
+def evaluate(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="The benchmark's folder.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--dataset", "-d", metavar="KIND", help="davis16, davis17, ytvos, mose, lvos or folder."
+        ),
+    ] = "folder",
+    split: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="[default: val (DAVIS), valid (the others), everything (folder)]",
+            show_default=False,
+        ),
+    ] = None,
+    sequences: Annotated[
+        str, typer.Option(metavar="A,B", help="Only these sequences.", show_default=False)
+    ] = "",
+    resolution: Annotated[
+        str, typer.Option(metavar="NAME", help="Of DAVIS: 480p or Full-Resolution.")
+    ] = "480p",
+    all_frames: Annotated[
+        bool,
+        typer.Option(
+            "--all-frames", help="YouTube-VOS: run on SPLIT_all_frames, keep SPLIT's frames."
+        ),
+    ] = False,
+    output: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="Folder for predictions and scores; a run goes on where an earlier one stopped. "
+            "[default: livos-eval/DATASET-SPLIT-WEIGHTS]",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Weights = "tiny",
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+    max_size: MaxSize = None,
+    long: Annotated[
+        int,
+        typer.Option(
+            metavar="FRAMES",
+            help="Play each sequence forward and backward this long, and report J by position.",
+            min=0,
+        ),
+    ] = 0,
+    normaliser: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="cumulative or gated, against what the weights say. [default: the weights']",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Predict a benchmark's sequences, and score them where the truth is there."""
+    from livos_cli.evaluation.score import require_scorer
+
+    require_scorer()
+    from dataclasses import replace
+
+    from livos_cli import __version__
+    from livos_cli.errors import UsageError
+    from livos_cli.evaluation.datasets import open_dataset
+    from livos_cli.evaluation.run import claim
+    from livos_cli.weights import load_model, locate
+    from livos_cli.weights.hub import sha256_of
+
+    dataset = open_dataset(
+        root,
+        kind,
+        split=split,
+        resolution=resolution,
+        only=[name for name in sequences.split(",") if name],
+        all_frames=all_frames,
+    )
+    if normaliser not in (None, "cumulative", "gated"):
+        raise UsageError(f"unknown normaliser '{normaliser}'", "use cumulative or gated")
+    model = load_model(weights, device=device, precision=precision)
+    if normaliser:
+        model.config = replace(model.config, normaliser=cast(Any, normaliser))
+    label = Path(weights).stem if Path(weights).suffix else weights.replace("/", "-")
+    parts = (kind, dataset.split, label, normaliser, f"long{long}" if long else None)
+    folder = output or Path("livos-eval", "-".join(filter(None, parts)))
+    settings = {
+        "root": str(root.resolve()),
+        "dataset": kind,
+        "split": dataset.split,
+        "resolution": resolution if kind.startswith("davis") else None,
+        "all_frames": all_frames,
+        "weights": weights,
+        "sha256": sha256_of(locate(weights)),
+        "normaliser": model.config.normaliser,
+        "precision": str(model.dtype).split(".")[1],
+        "device": model.device.type,
+        "max_size": model.config.size if max_size is None else max_size,
+        "long": long,
+        "livos": __version__,
+    }
+    claim(folder, settings, overwrite=overwrite)
+    if long:
+        _long(dataset, model, folder, long, max_size, as_json=as_json, quiet=quiet)
+    else:
+        _benchmark(dataset, model, folder, settings, max_size, as_json=as_json, quiet=quiet)
+
+
+def _benchmark(
+    dataset: Dataset,
+    model: LiVOS,
+    folder: Path,
+    settings: dict[str, Any],
+    max_size: int | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from livos_cli.evaluation.run import evaluate
+    from livos_cli.evaluation.score import mean_score
+
+    console = stderr_console()
+    count = 0
+
+    def tell(done: Done) -> None:
+        nonlocal count
+        count += 1
+        if quiet:
+            return
+        score = f"J&F {mean_score(done.scores.values()).jf:.3f}" if done.scores else "no truth"
+        speed = "done before" if done.again else f"{done.frames / done.seconds:.1f} fps"
+        place = f"{count}/{len(dataset.sequences)}"
+        console.print(f"{place} {done.name}: {score}, {speed}", markup=False)
+
+    result = evaluate(dataset, model, folder, settings, max_size=max_size, on_sequence=tell)
+    if as_json:
+        print((folder / "results.json").read_text().replace("\n", ""))
+        return
+    if result.overall is not None:
+        _table(result)
+    if not quiet:
+        print(short(folder / "results.csv"))
+        if result.archive is not None:
+            print(short(result.archive))
+
+
+def _table(result: Evaluation) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from livos_cli.evaluation.score import mean_score
+
+    assert result.overall is not None
+    table = Table("sequence", "objects", "J&F", "J", "F", "fps")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in result.sequences:
+        fps = f"{one.frames / one.seconds:.1f}" if one.seconds else ""
+        cells = [""] * 3
+        if one.scores:
+            score = mean_score(one.scores.values())
+            cells = [f"{value:.3f}" for value in (score.jf, score.j, score.f)]
+        table.add_row(one.name, str(len(one.scores)), *cells, fps)
+    table.add_section()
+    overall = result.overall
+    objects = sum(len(one.scores) for one in result.sequences)
+    table.add_row(
+        "all objects", str(objects), *(f"{v:.3f}" for v in (overall.jf, overall.j, overall.f)), ""
+    )
+    Console(highlight=False).print(table)
+
+
+def _long(
+    dataset: Dataset,
+    model: LiVOS,
+    folder: Path,
+    length: int,
+    max_size: int | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from livos_cli.evaluation.long import BIN, evaluate_long
+
+    console = stderr_console()
+
+    def tell(run: LongRun) -> None:
+        if not quiet:
+            console.print(f"{run.name}: {run.first:.3f} to {run.last:.3f}", markup=False)
+
+    runs = evaluate_long(dataset, model, folder, length, max_size=max_size, on_sequence=tell)
+    count = len(runs)
+    first, last = sum(r.first for r in runs) / count, sum(r.last for r in runs) / count
+    if as_json:
+        for run in runs:
+            print(json.dumps({"sequence": run.name, "bins": run.bins, "J": list(run.j)}))
+        print(json.dumps({"first": first, "last": last, "ratio": last / first}))
+        return
+    table = Table("sequence", f"J of 1-{BIN}", f"last {BIN}", f"J by {BIN} frames")
+    for run in runs:
+        by = " ".join(f"{value:.2f}".lstrip("0") for value in run.bins)
+        table.add_row(run.name, f"{run.first:.3f}", f"{run.last:.3f}", by)
+    table.add_section()
+    table.add_row("mean", f"{first:.3f}", f"{last:.3f}", f"last / first = {last / first:.3f}")
+    Console(highlight=False).print(table)
