@@ -26,11 +26,13 @@ ALLOWED: dict[str, set[str]] = {
     "weights": BASICS | {"device", "network"},
     "pipeline": BASICS | {"device", "network", "tracker", "video"},
     "api": BASICS | {"network", "pipeline", "video", "weights"},
-    "training": BASICS | {"device", "network", "video", "weights", "livos_kernels"},
+    "training": BASICS | {"datasets", "device", "network", "video", "weights", "livos_kernels"},
     "bench": BASICS | {"device", "network", "tracker", "training", "weights"},
-    "evaluation": BASICS | {"network", "pipeline", "tracker", "video"},
+    "datasets": BASICS | {"video"},
+    "evaluation": BASICS | {"datasets", "network", "pipeline", "tracker", "video"},
     "cli": BASICS
-    | {"device", "evaluation", "network", "pipeline", "training", "video", "weights", "livos_cli"},
+    | {"datasets", "device", "evaluation", "network", "pipeline", "training"}
+    | {"video", "weights", "livos_cli"},
     "__main__": {"cli"},
     "__init__": BASICS | {"api", "tracker", "weights"},
 }

@@ -10,7 +10,19 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Device", "Json", "MaxSize", "Overwrite", "PrecisionOption", "Quiet", "Weights", "human"]
+__all__ = [
+    "Device",
+    "Json",
+    "MaxSize",
+    "Overwrite",
+    "PrecisionOption",
+    "Quiet",
+    "Weights",
+    "human",
+    "short",
+    "stderr_console",
+    "warn",
+]
 
 Weights = Annotated[
     str,
@@ -52,6 +64,11 @@ def stderr_console() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def warn(console: Console, text: str) -> None:
+    """One line on stderr."""
+    console.print(f"warning: {text}", style="yellow", markup=False)
 
 
 def human(count: int | None) -> str:

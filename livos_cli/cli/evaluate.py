@@ -21,7 +21,7 @@ from livos_cli.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from livos_cli.evaluation.datasets import Dataset
+    from livos_cli.datasets import Dataset
     from livos_cli.evaluation.long import LongRun
     from livos_cli.evaluation.run import Done, Evaluation
     from livos_cli.network.model import LiVOS
@@ -97,9 +97,10 @@ def evaluate(
     from dataclasses import replace
 
     from livos_cli import __version__
+    from livos_cli.datasets import open_dataset
     from livos_cli.errors import UsageError
-    from livos_cli.evaluation.datasets import open_dataset
     from livos_cli.evaluation.run import claim
+    from livos_cli.network.config import NORMALISERS
     from livos_cli.weights import load_model, locate
     from livos_cli.weights.hub import sha256_of
 
@@ -111,7 +112,7 @@ def evaluate(
         only=[name for name in sequences.split(",") if name],
         all_frames=all_frames,
     )
-    if normaliser not in (None, "cumulative", "gated"):
+    if normaliser not in (None, *NORMALISERS):
         raise UsageError(f"unknown normaliser '{normaliser}'", "use cumulative or gated")
     model = load_model(weights, device=device, precision=precision)
     if normaliser:

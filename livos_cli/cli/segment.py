@@ -19,6 +19,7 @@ from livos_cli.cli.common import (
     human,
     short,
     stderr_console,
+    warn,
 )
 from livos_cli.options import Position, RunOptions, SegmentOptions
 
@@ -209,7 +210,7 @@ class _Display:
         for warning in warnings:
             if warning not in self._warned:
                 self._warned.add(warning)
-                self._console.print(f"warning: {warning}", style="yellow", markup=False)
+                warn(self._console, warning)
 
 
 def _as_json(report: Report, video: str) -> dict[str, object]:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from livos_cli.datasets import Dataset, Sequence, read_ids
 from livos_cli.errors import InputError
-from livos_cli.evaluation.datasets import Dataset, Sequence, read_ids
 from livos_cli.evaluation.predict import FirstAnnotations
 from livos_cli.evaluation.run import write_whole
 from livos_cli.evaluation.score import jaccard

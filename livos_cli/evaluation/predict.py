@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from livos_cli.datasets import Sequence, first_seen, read_ids
 from livos_cli.errors import InputError
-from livos_cli.evaluation.datasets import Sequence, first_seen, read_ids
 from livos_cli.network.model import LiVOS
 from livos_cli.pipeline import SinkThread, track
 from livos_cli.tracker import Tracker

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from livos_cli.datasets import Dataset, Sequence
 from livos_cli.errors import OutputError
-from livos_cli.evaluation.datasets import Dataset, Sequence
 from livos_cli.evaluation.predict import is_complete, predict
 from livos_cli.evaluation.score import Score, mean_score, score_sequence
 from livos_cli.network.model import LiVOS

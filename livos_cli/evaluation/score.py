@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from livos_cli.datasets import read_ids
 from livos_cli.errors import InputError, UsageError
-from livos_cli.evaluation.datasets import read_ids
 from livos_cli.video.images import list_images
 
 __all__ = ["Score", "jaccard", "mean_score", "require_scorer", "score_sequence"]

@@ -8,7 +8,10 @@ from typing import Any, Literal
 
 from livos_cli.errors import WeightsError
 
-__all__ = ["BASE", "PRESETS", "SMALL", "TINY", "LiVOSConfig"]
+__all__ = ["BASE", "NORMALISERS", "PRESETS", "SMALL", "TINY", "LiVOSConfig"]
+
+
+NORMALISERS = ("cumulative", "gated")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class LiVOSConfig:
                     raise ValueError(f"{field.name} is {value!r}")
         if self.image_block not in ("basic", "bottleneck"):
             raise ValueError(f"image_block is {self.image_block!r}")
-        if self.normaliser not in ("cumulative", "gated"):
+        if self.normaliser not in NORMALISERS:
             raise ValueError(f"normaliser is {self.normaliser!r}")
 
     def to_json(self) -> str:

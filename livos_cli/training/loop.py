@@ -3,218 +3,328 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
+import signal
+import threading
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
-import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from livos_cli.network.model import Features, LiVOS
-from livos_cli.training.data import ClipSource, batches
-from livos_cli.training.losses import mask_loss, query_loss
+from livos_cli.device import fast_bfloat16
+from livos_cli.errors import UsageError
+from livos_cli.network.config import NORMALISERS, PRESETS, LiVOSConfig
+from livos_cli.network.model import LiVOS
+from livos_cli.training import checkpoint
+from livos_cli.training.clips import Batches, ClipSource, batches
+from livos_cli.training.options import MAY_CHANGE, TrainOptions
+from livos_cli.training.step import ClipLoss
+from livos_cli.weights import build, lay_out_for_cpu, read_weights
+from livos_cli.weights.convert import write_safetensors
 
-__all__ = ["TrainOptions", "train"]
+__all__ = ["Stepped", "Trained", "World", "join_world", "starting_model", "train"]
+
+COLUMNS = ("step", "loss", "wrong", "objects", "free", "rate", "seconds", "wait")
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """Settings of one run; all of them are in the checkpoint."""
+class World:
+    """The processes that train together; `torchrun` sets their environment."""
 
-    steps: int = 3000  # in all, counting those before a resume
-    minutes: float = math.inf  # stop cleanly after this long, with a checkpoint
-    clips: int = 3  # in a batch
-    length: int = 8  # frames of a clip that count
-    unroll: int = 8  # at most so many frames before them, run without gradient
-    size: int = 192  # side of the square frames, pixels
-    max_skip: int = 5  # source frames between two of a clip, at most
-    rate: float = 2.5e-4  # learning rate after warm-up
-    warmup: int = 100  # steps over which the rate rises
-    cooldown: int = 500  # last steps, over which it falls to zero
-    weight_decay: float = 1e-3
-    clip_norm: float = 3.0
-    ema: float = 0.998  # decay of the weight average, which is what a run produces
-    query_weight: float = 0.05  # of the transformer's mask logits in the loss
-    seed: int = 0
-    save_every: int = 100  # steps
-
-    def rate_at(self, step: int) -> float:
-        """Trapezoid: up, level, down."""
-        return self.rate * min(
-            (step + 1) / self.warmup, 1.0, max(0.0, (self.steps - step) / self.cooldown)
-        )
+    device: torch.device
+    rank: int = 0
+    size: int = 1
 
 
-def _frame(features: Features, index: int, batch: int) -> Features:
-    """One time step of features encoded for all frames of all clips at once."""
-    return Features(
-        **{
-            name: getattr(features, name).unflatten(0, (batch, -1))[:, index]
-            for name in Features.__dataclass_fields__
-        }
-    )
+@dataclass(frozen=True)
+class Stepped:
+    """After each step, on the first process."""
+
+    step: int  # counted from 1
+    loss: float
+    seconds: float  # since this process began
+    wait: float  # of this step, for data
 
 
-def clip_loss(
-    model: LiVOS, frames: Tensor, ids: Tensor, objects: int, free: int, query_weight: float
-) -> tuple[Tensor, Tensor]:
-    """Play clips through the network.
+@dataclass(frozen=True)
+class Trained:
+    """How a run ended."""
+
+    step: int
+    weights: Path
+    seconds: float
+    wait: float  # seconds in all that steps waited for data
+    interrupted: bool
+
+
+def join_world(device: torch.device) -> World:
+    """Meet the other processes, if `torchrun` started this one.
 
     Args:
-        model: the network.
-        frames: (B, T, S, S, 3) uint8.
-        ids: (B, T, S, S) int64, 0..objects.
-        objects: N.
-        free: frames at the start that are run without gradient and do not count: what comes
-            after starts from the network's own drift, as it does late in a real video.
-        query_weight: weight of the auxiliary loss.
-
-    Returns:
-        The loss, and the share of pixels decided wrongly.
+        device: of this kind; with CUDA each process takes the GPU of its local rank.
     """
-    batch, length = ids.shape[:2]
-    rgb = frames.movedim(-1, 2).float() / 255
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return World(device)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return World(device, dist.get_rank(), dist.get_world_size())
 
-    def encode(part: Tensor) -> Features:
-        return model.encode_image(part.flatten(0, 1))
 
-    with torch.no_grad():
-        early = encode(rgb[:, :free]) if free else None
-    late = encode(rgb[:, free:])
-    memory = None
-    losses, wrong = [], []
-    for t in range(length):
-        counts = t >= free
-        with torch.set_grad_enabled(counts):
-            source, index = (late, t - free) if counts else (early, t)
-            assert source is not None
-            features = _frame(source, index, batch)
-            if memory is None:
-                one_hot = torch.nn.functional.one_hot(ids[:, 0], objects + 1)
-                masks = one_hot.movedim(-1, 1)[:, 1:].float()
-                memory = model.enter(features, None, objects)
-            else:
-                collected: list[Tensor] = []
-                log_odds, memory = model.read(features, memory, collect=collected)
-                masks = log_odds.softmax(dim=1)[:, 1:]
-                if counts:
-                    loss = mask_loss(log_odds, ids[:, t])
-                    loss = loss + query_weight * query_loss(collected, ids[:, t], objects)
-                    losses.append(loss)
-                    wrong.append((log_odds.argmax(dim=1) != ids[:, t]).float().mean())
-            memory = model.write(features, memory, masks)
-    return torch.stack(losses).mean(), torch.stack(wrong).mean().detach()
+def starting_model(init: str | None, network: str, normaliser: str | None, *, seed: int) -> LiVOS:
+    """The network to train: some weights, or random ones.
+
+    Args:
+        init: as for `livos_cli.load_model`; None: from nothing.
+        network: a key of PRESETS, for the latter.
+        normaliser: cumulative or gated; None: the network's own.
+        seed: of random weights.
+
+    Raises:
+        UsageError: an unknown network or normaliser.
+        WeightsError: weights that cannot be found or read.
+    """
+    if network not in PRESETS:
+        raise UsageError(f"unknown network '{network}'", f"--network takes {', '.join(PRESETS)}")
+    if normaliser not in (None, *NORMALISERS):
+        raise UsageError(f"unknown normaliser '{normaliser}'", f"use {' or '.join(NORMALISERS)}")
+    if init is not None:
+        model = build(*read_weights(init))
+    else:
+        torch.manual_seed(seed)
+        model = LiVOS(PRESETS[network])
+    if normaliser is not None:
+        model.config = replace(model.config, normaliser=cast(Any, normaliser))
+    return model
 
 
 def train(
-    model: LiVOS, source: ClipSource, out: Path, options: TrainOptions, *, resume: bool = True
-) -> LiVOS:
-    """Train until `options.steps` or `options.minutes`.
+    model: LiVOS,
+    source: ClipSource,
+    out: Path,
+    options: TrainOptions,
+    *,
+    world: World | None = None,
+    workers: int = 0,
+    on_step: Callable[[Stepped], None] = lambda _: None,
+) -> Trained:
+    """Train until `options.steps`, `options.minutes` or an interruption; go on if `out` has a run.
 
-    Writes `out/checkpoint.pt` (weights, average, optimiser, step) and `out/log.csv`. Batch norm
-    stays in evaluation mode: batches of a few clips are too few to measure by, and what is trained
-    is then exactly the network that will run.
+    Writes `out/checkpoint/` (weights, average, optimiser, step), `out/log.csv`, and, whenever it
+    stops, `out/weights.safetensors`: the averaged weights in float16.
 
-    Returns:
-        The averaged weights, as a model in evaluation mode.
+    Args:
+        model: where to start; float32. A checkpoint in `out` takes its place.
+        source: of the clips.
+        out: the run's folder.
+        options: of the run.
+        world: from `join_world`; None: this process alone, on the CPU.
+        workers: processes that draw clips ahead.
+        on_step: called after every step.
+
+    Raises:
+        UsageError: `out` holds a run of other settings.
+        LivosError: a checkpoint that cannot be read or written.
     """
+    world = world or World(torch.device("cpu"))
     out.mkdir(parents=True, exist_ok=True)
-    checkpoint = out / "checkpoint.pt"
-    model.train()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.eval()
-    average = {k: v.detach().clone().float() for k, v in model.state_dict().items()}
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=options.rate, weight_decay=options.weight_decay
-    )
-    step = 0
-    if resume and checkpoint.exists():
-        saved: dict[str, Any] = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimiser.load_state_dict(saved["optimiser"])
-        average, step = saved["average"], saved["step"]
-
-    def save() -> None:
-        temporary = checkpoint.with_suffix(".tmp")
-        torch.save(
-            {
-                "model": model.state_dict(),
-                "average": average,
-                "optimiser": optimiser.state_dict(),
-                "step": step,
-                "options": asdict(options),
-            },
-            temporary,
-        )
-        os.replace(temporary, checkpoint)
-
-    started = time.monotonic()
-    log = out / "log.csv"
-    fresh = not log.exists() or step == 0
+    run = _Run(model, out, options, world)
+    log = _Log(out / "log.csv", run.step) if world.rank == 0 else None
     stream = batches(
-        source,
-        options.seed,
-        step,
-        clips=options.clips,
-        length=options.length + options.unroll,
-        size=options.size,
-        max_skip=options.max_skip,
+        Batches(source, options, world.rank, world.size),
+        run.step,
+        workers=workers,
+        pin=world.device.type == "cuda",
     )
-    with log.open("w" if fresh else "a", newline="") as file:
-        writer = csv.writer(file)
-        if fresh:
-            writer.writerow(["step", "loss", "wrong", "objects", "free", "rate", "seconds", "wait"])
-        while step < options.steps and time.monotonic() - started < options.minutes * 60:
+    started, waited_in_all = time.monotonic(), 0.0
+    with _interruptions() as interrupted:
+        while run.step < options.steps and not run.agree(
+            interrupted() or time.monotonic() - started >= options.minutes * 60
+        ):
             asked = time.monotonic()
-            frames, ids, objects = next(stream)
-            waited = time.monotonic() - asked
-            rng = np.random.default_rng((options.seed, step, 1))
-            free = int(rng.integers(0, options.unroll + 1)) if rng.random() < 0.7 else 0
-            used = options.length + free
-            for group in optimiser.param_groups:
-                group["lr"] = options.rate_at(step)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                loss, wrong = clip_loss(
-                    model,
-                    torch.from_numpy(frames[:, :used]),
-                    torch.from_numpy(ids[:, :used]).long(),
-                    objects,
-                    free,
-                    options.query_weight,
-                )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
-            optimiser.step()
-            # Early steps count less of the past, or the average would keep the starting point.
-            decay = min(options.ema, (step + 1) / (step + 10))
-            with torch.no_grad():
-                for name, value in model.state_dict().items():
-                    average[name].lerp_(value.float(), 1 - decay)
-            step += 1
-            writer.writerow(
-                [
-                    step,
-                    f"{loss.item():.5f}",
-                    f"{wrong.item():.5f}",
-                    objects,
-                    free,
-                    f"{options.rate_at(step - 1):.3e}",
-                    f"{time.monotonic() - started:.1f}",
-                    f"{waited:.2f}",
-                ]
+            batch = next(stream)
+            wait = time.monotonic() - asked
+            waited_in_all += wait
+            rate = options.rate_at(run.step)
+            loss, wrong = run.advance(
+                batch.frames, batch.ids, batch.objects, batch.free, batch.seeds
             )
-            file.flush()
-            if step % options.save_every == 0:
-                save()
-    save()
-    stream.close()
-    averaged = LiVOS(model.config)
-    integers = {k: v for k, v in model.state_dict().items() if not v.is_floating_point()}
-    averaged.load_state_dict({**average, **integers})
-    return averaged.eval()
+            seconds = time.monotonic() - started
+            if log is not None:
+                log.write(
+                    run.step, f"{loss:.6f}", f"{wrong:.5f}", batch.objects, batch.free,
+                    f"{rate:.3e}", f"{seconds:.1f}", f"{wait:.2f}",
+                )  # fmt: skip
+                on_step(Stepped(run.step, loss, seconds, wait))
+            if run.step % options.save_every == 0:
+                run.save()
+        run.save()
+        stopped = interrupted()
+    target = out / "weights.safetensors"
+    if world.rank == 0:
+        write_safetensors(run.averaged(), model.config, target, half=True, overwrite=True)
+    return Trained(run.step, target, time.monotonic() - started, waited_in_all, stopped)
+
+
+class _Run:
+    """Everything that a checkpoint holds, and one step of it."""
+
+    def __init__(self, model: LiVOS, out: Path, options: TrainOptions, world: World) -> None:
+        self.options, self._world = options, world
+        self._folder = out / "checkpoint"
+        self._config = model.config
+        torch.manual_seed(options.seed)
+        self._module = ClipLoss(model, options).to(world.device).train()
+        if world.device.type == "cpu":
+            lay_out_for_cpu(self._module)
+        backbone: list[Tensor] = []
+        rest: list[Tensor] = []
+        for name, parameter in self._module.named_parameters():
+            (backbone if name.startswith("model.image_encoder.") else rest).append(parameter)
+        self._optimiser = torch.optim.AdamW(
+            [{"params": rest, "share": 1.0}, {"params": backbone, "share": options.backbone_rate}],
+            lr=options.rate,
+            weight_decay=options.weight_decay,
+        )
+        self._average = {k: v.detach().clone().float() for k, v in model.state_dict().items()}
+        self.step = 0
+        if (saved := checkpoint.load(self._folder)) is not None:
+            self._restore(saved)
+        self._parallel: Any = self._module
+        if world.size > 1:
+            self._parallel = DistributedDataParallel(
+                self._module, device_ids=[world.device] if world.device.type == "cuda" else None
+            )
+        self._autocast = options.precision == "bf16" or (
+            options.precision == "auto" and (world.device.type == "cuda" or fast_bfloat16())
+        )
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        now, then = _plain(self.options), saved["options"]
+        changed = [k for k in sorted({*now, *then} - MAY_CHANGE) if now.get(k) != then.get(k)]
+        if LiVOSConfig.from_json(saved["config"]) != self._config:
+            changed.append("the network")
+        if changed:
+            raise UsageError(
+                f"{self._folder} is of a run with other settings ({', '.join(changed)})",
+                "use the same ones, or another output folder",
+            )
+        self._module.load_state_dict(saved["module"])
+        self._optimiser.load_state_dict(saved["optimiser"])
+        self._average = {k: v.to(self._world.device) for k, v in saved["average"].items()}
+        self.step = saved["step"]
+
+    def advance(
+        self, frames: Tensor, ids: Tensor, objects: int, free: int, seeds: tuple[int, ...]
+    ) -> tuple[float, float]:
+        """One step of the optimiser; loss and share of wrong pixels, means of all processes."""
+        options, device = self.options, self._world.device
+        for group in self._optimiser.param_groups:
+            group["lr"] = options.rate_at(self.step) * group["share"]
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._autocast):
+            loss, wrong = self._parallel(
+                frames.to(device, non_blocking=True),
+                ids.to(device, non_blocking=True),
+                objects,
+                free,
+                seeds,
+                self.step,
+            )
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._module.parameters(), options.clip_norm)
+        self._optimiser.step()
+        # Early steps count less of the past, or the average would keep the starting point.
+        decay = min(options.ema, (self.step + 1) / (self.step + 10))
+        with torch.no_grad():
+            for name, value in self._module.model.state_dict().items():
+                self._average[name].lerp_(value.float(), 1 - decay)
+        self.step += 1
+        both = torch.stack([loss.detach().float(), wrong])
+        if self._world.size > 1:
+            dist.all_reduce(both)
+            both /= self._world.size
+        return float(both[0]), float(both[1])
+
+    def agree(self, stop: bool) -> bool:
+        """Whether any process wants to stop: all must do so after the same step."""
+        if self._world.size == 1:
+            return stop
+        flag = torch.tensor(float(stop), device=self._world.device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag)
+
+    def averaged(self) -> dict[str, Tensor]:
+        """The averaged weights, under the network's names; integers as they are."""
+        state = self._module.model.state_dict()
+        return {
+            name: (self._average[name] if value.is_floating_point() else value).cpu()
+            for name, value in state.items()
+        }
+
+    def save(self) -> None:
+        """Write the checkpoint; the others wait for the first process to have done it."""
+        if self._world.rank == 0:
+            content = {
+                "step": self.step,
+                "options": _plain(self.options),
+                "config": self._config.to_json(),
+                "module": self._module.state_dict(),
+                "average": self._average,
+                "optimiser": self._optimiser.state_dict(),
+            }
+            checkpoint.save(self._folder, content)
+        if self._world.size > 1:
+            dist.barrier()
+
+
+def _plain(options: TrainOptions) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(options).items()}
+
+
+class _Log:
+    """log.csv. Lines after the step that a run goes on from are of a past that was lost."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        kept: list[list[str]] = []
+        if step and path.is_file():
+            with path.open(newline="") as file:
+                kept = [row for row in csv.reader(file) if row[0].isdecimal()]
+                kept = [row for row in kept if int(row[0]) <= step]
+        self._file = path.open("w", newline="")
+        self._writer = csv.writer(self._file)
+        self._writer.writerows([COLUMNS, *kept])
+
+    def write(self, *values: object) -> None:
+        self._writer.writerow(values)
+        self._file.flush()
+
+
+@contextmanager
+def _interruptions() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or a request to end came: the step is finished first. The second is obeyed."""
+    seen = False
+    before: dict[int, Any] = {}
+
+    def note(number: int, _: FrameType | None) -> None:
+        nonlocal seen
+        seen = True
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -9,7 +9,9 @@ from typing import Any
 import av
 import numpy as np
 
-__all__ = ["DAVIS_PALETTE", "encode_index_png", "is_index_png"]
+from livos_cli.errors import InputError
+
+__all__ = ["DAVIS_PALETTE", "decode_index_png", "encode_index_png", "is_index_png"]
 
 
 def _voc_colours() -> np.ndarray:
@@ -38,6 +40,32 @@ def encode_index_png(ids: np.ndarray) -> bytes:
     picture: Any = av.VideoFrame.from_ndarray(both, format="pal8")
     picture.pts = 0
     return b"".join(bytes(packet) for packet in [*encoder.encode(picture), *encoder.encode(None)])
+
+
+def decode_index_png(path: Path) -> np.ndarray:
+    """The stored values of a palette or grey PNG of at most 8 bits: (H, W) uint8.
+
+    No meaning is read into them: 255 is id 255, as in the benchmarks' own tools.
+
+    Raises:
+        InputError: it cannot be read, or is no such image.
+    """
+    try:
+        with av.open(str(path.absolute())) as container:
+            frame: Any = next(container.decode(video=0), None)
+            if frame is None:
+                raise ValueError("no picture in it")
+            name = frame.format.name
+            if name == "pal8":
+                return np.array(frame.to_ndarray(format="pal8")[0])
+            if name in ("gray", "monob"):
+                grey = frame.to_ndarray(format="gray")
+                return np.array(grey) if name == "gray" else (grey > 0).astype(np.uint8)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error})", "is the file complete?") from None
+    raise InputError(
+        f"{path} is no index image ({name})", "annotations are palette or grey PNGs of 8 bits"
+    )
 
 
 def is_index_png(path: Path) -> bool:

@@ -110,7 +110,7 @@ def load_model(
     return to_device(build(tensors, config, path), target, dtype)
 
 
-def lay_out_for_cpu(model: LiVOS) -> None:
+def lay_out_for_cpu(model: torch.nn.Module) -> None:
     """Give the convolutions the channels-last layout that oneDNN wants, in place."""
     for parameter in model.parameters():
         if parameter.ndim == 4:

@@ -12,6 +12,7 @@ import numpy as np
 
 from livos_cli.errors import InputError, UsageError
 from livos_cli.video.images import list_images
+from livos_cli.video.palette import decode_index_png
 
 __all__ = ["DATASETS", "Dataset", "Layout", "Sequence", "first_seen", "open_dataset", "read_ids"]
 
@@ -164,19 +165,7 @@ def read_ids(path: Path, *, merge: bool = False) -> np.ndarray:
     Raises:
         InputError: not such an image.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            mode, ids = image.mode, np.array(image)
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} cannot be read ({error})", "is the file complete?") from None
-    if mode == "1":
-        ids = ids.astype(np.uint8)
-    if ids.ndim != 2 or ids.dtype != np.uint8:
-        raise InputError(
-            f"{path} is no index image (mode {mode})", "annotations are palette or grey PNGs"
-        )
+    ids = decode_index_png(path)
     return np.where(ids != 0, 255, 0).astype(np.uint8) if merge else ids
 
 
