@@ -14,7 +14,16 @@ from livos_cli.errors import InputError, UsageError
 from livos_cli.video.images import list_images
 from livos_cli.video.palette import decode_index_png
 
-__all__ = ["DATASETS", "Dataset", "Layout", "Sequence", "first_seen", "open_dataset", "read_ids"]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "Layout",
+    "Sequence",
+    "first_seen",
+    "list_annotations",
+    "open_dataset",
+    "read_ids",
+]
 
 
 @dataclass(frozen=True)
@@ -149,10 +158,14 @@ def _names(root: Path, base: Path, images: Path, kind: str, split: str | None) -
 
 def _videos(meta: Path) -> dict[str, Any]:
     try:
-        videos = json.loads(meta.read_text())["videos"]
+        return dict(json.loads(meta.read_text())["videos"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{meta} cannot be read ({error})", "is it the benchmark's own?") from None
-    return dict(videos)
+
+
+def list_annotations(folder: Path) -> list[Path]:
+    """The PNGs of a folder, in the order of their frames: 2 before 10."""
+    return [path for path in list_images(folder) if path.suffix.lower() == ".png"]
 
 
 def read_ids(path: Path, *, merge: bool = False) -> np.ndarray:
@@ -182,7 +195,7 @@ def first_seen(sequence: Sequence, *, merge: bool = False) -> dict[str, frozense
     frames = {path.stem for path in list_images(sequence.frames)}
     seen: set[int] = set()
     entering: dict[str, frozenset[int]] = {}
-    for path in list_images(sequence.annotations):
+    for path in list_annotations(sequence.annotations):
         if path.stem not in frames:
             raise InputError(f"{path} has no frame in {sequence.frames}", "names must agree")
         ids = {int(i) for i in np.unique(read_ids(path, merge=merge)) if i}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from livos_cli.errors import UsageError
+from livos_cli.errors import InputError, UsageError
 from livos_cli.options import PRECISIONS
 
-__all__ = ["fast_bfloat16", "peak_memory", "resolve_device", "resolve_precision"]
+__all__ = ["fast_bfloat16", "memory_errors", "peak_memory", "resolve_device", "resolve_precision"]
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -74,6 +76,19 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "fp16" and device.type == "cpu":
         raise UsageError("fp16 is for GPUs; CPUs compute it slowly", "use --precision bf16 or fp32")
     return _DTYPES[name]
+
+
+@contextmanager
+def memory_errors(device: torch.device, hint: str) -> Iterator[None]:
+    """Turn a GPU's out-of-memory error into one that says what to do.
+
+    Raises:
+        InputError: in its place.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise InputError(f"{device} has too little memory", hint) from None
 
 
 def peak_memory(device: torch.device) -> int | None:

@@ -34,6 +34,7 @@ __all__ = [
     "Report",
     "Result",
     "SinkThread",
+    "make_tracker",
     "open_video",
     "plan_outputs",
     "run",

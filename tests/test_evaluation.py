@@ -181,6 +181,15 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, livos: Any) -> None:
     assert kept.stat().st_mtime_ns == stamp
     assert run("--normaliser", "cumulative", "-y").returncode == 0
     assert kept.stat().st_mtime_ns != stamp
+    # -y means it also where nothing but the truth has changed.
+    stamp = kept.stat().st_mtime_ns
+    assert run("--normaliser", "cumulative", "-y").returncode == 0
+    assert kept.stat().st_mtime_ns != stamp
+
+    (out / "settings.json").write_text("[]")
+    foreign = run("-y")
+    assert foreign.returncode == 1
+    assert kept.exists()
 
 
 def test_inputs_that_do_not_fit_are_one_line(tmp_path: Path, livos: Any) -> None:
@@ -188,7 +197,7 @@ def test_inputs_that_do_not_fit_are_one_line(tmp_path: Path, livos: Any) -> None
     write_sequence(root / "JPEGImages", root / "Annotations", "a", 1)
 
     def complaint(*more: object, code: int = 1) -> str:
-        done = livos("eval", root, *more, "-o", tmp_path / "out", "--max-size", 48)
+        done = livos("eval", root, "--max-size", 48, "-o", tmp_path / "out", *more, "-y")
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr
         return str(done.stderr.strip().splitlines()[-1])
@@ -197,6 +206,8 @@ def test_inputs_that_do_not_fit_are_one_line(tmp_path: Path, livos: Any) -> None
     assert "unknown dataset" in complaint("-d", "coco", code=2)
     assert "no sequence 'b'" in complaint("--sequences", "b")
     assert "--all-frames" in complaint("--all-frames", code=2)
+    assert "max_size" in complaint("--max-size", 8, code=2)
+    assert "no object was followed" in complaint("--long", 1)
     assert "unknown normaliser" in complaint("--normaliser", "none", code=2)
     annotation = root / "Annotations/a/00002.png"
     good = annotation.read_bytes()

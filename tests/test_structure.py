@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": BASICS | {"datasets", "device", "network", "video", "weights", "livos_kernels"},
     "bench": BASICS | {"device", "network", "tracker", "training", "weights"},
     "datasets": BASICS | {"video"},
-    "evaluation": BASICS | {"datasets", "network", "pipeline", "tracker", "video"},
+    "evaluation": BASICS | {"datasets", "device", "network", "pipeline", "tracker", "video"},
     "cli": BASICS
     | {"datasets", "device", "evaluation", "network", "pipeline", "training"}
     | {"video", "weights", "livos_cli"},

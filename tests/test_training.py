@@ -9,20 +9,21 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import EXAMPLES, reference_weights
+from conftest import EXAMPLES, ROOT, reference_weights
 from media import decode
 from safetensors.torch import load_file
 from test_evaluation import write_sequence
 
-from livos_cli.errors import InputError, UsageError
+from livos_cli.errors import InputError, LivosError, UsageError
 from livos_cli.network import BASE, TINY, LiVOS
 from livos_cli.training import checkpoint
 from livos_cli.training.clips import Batches, ClipSource, batches
@@ -30,14 +31,12 @@ from livos_cli.training.loop import train
 from livos_cli.training.losses import low_resolution_loss, mask_loss, uncertain_points
 from livos_cli.training.options import RECIPES, TrainOptions, resolve
 from livos_cli.training.procedural import render
-from livos_cli.training.sources import SourceSpec
+from livos_cli.training.sources import Budget, SourceSpec, load_stills
+from livos_cli.video.palette import encode_index_png
 from livos_cli.weights import load_model
 
-OPTIONS = resolve(
-    "tiny",
-    ["clips=1", "length=3", "unroll=2", "size=64", "save_every=2", "precision=fp32"],
-    steps=4,
-)
+SMALL = ["clips=1", "length=3", "unroll=2", "size=64", "save_every=2", "precision=fp32"]
+OPTIONS = resolve("tiny", SMALL, steps=4)
 GIB = 1 << 30
 
 
@@ -137,6 +136,35 @@ def test_a_benchmark_is_a_source_and_what_does_not_fit_stays_on_disk(tmp_path: P
         assert set(np.unique(a.ids)) == {0, 1, 2}  # of the ids 3 and 17, or pasted
 
 
+def test_stills_have_palettes_grey_levels_or_grey_in_colour(tmp_path: Path) -> None:
+    ids = np.zeros((80, 100), np.uint8)
+    for number in range(1, 6):
+        ids[:30, 20 * number - 20 : 20 * number] = number
+    image = np.random.default_rng(0).integers(0, 255, (80, 100, 3), np.uint8)
+    salient = np.where(ids != 0, 255, 0).astype(np.uint8)
+    (tmp_path / "a.png").write_bytes(encode_index_png(ids))
+    cv2.imwrite(str(tmp_path / "b.png"), salient)
+    cv2.imwrite(str(tmp_path / "c.png"), np.repeat(salient[..., None], 3, axis=2))
+    for name in "abc":
+        cv2.imwrite(str(tmp_path / f"{name}.jpg"), image)
+    stills = load_stills(tmp_path, Budget(GIB))
+    assert [int(still.mask.sum()) for still in stills] == [600] * 5 + [3000] * 2
+    cv2.imwrite(str(tmp_path / "b.png"), image)
+    with pytest.raises(InputError, match="coloured"):
+        load_stills(tmp_path, Budget(GIB))
+
+
+def test_specks_are_an_error_and_no_endless_search(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "JPEGImages", tmp_path / "Annotations", "a", 1)
+    for path in (tmp_path / "Annotations/a").iterdir():
+        speck = np.zeros((64, 96), np.uint8)
+        speck[10:12, 10:12] = 1
+        path.write_bytes(encode_index_png(speck))
+    for objects in (1, 2):
+        with pytest.raises(InputError, match=r"0\.2% of a frame"):
+            source_of(f"folder:{tmp_path}").draw(np.random.default_rng(0), objects, 3, 256, 1)
+
+
 def test_data_that_cannot_be_used_is_told(tmp_path: Path, shared: Path) -> None:
     for text in ("davis", "pairs", "procedural:x", "zip:a"):
         with pytest.raises(UsageError):
@@ -149,8 +177,16 @@ def test_data_that_cannot_be_used_is_told(tmp_path: Path, shared: Path) -> None:
         source_of(f"pairs:{shared / 'data/davis-train'}", memory=1000)
     with pytest.raises(InputError, match="--memory"):
         source_of(f"images:{shared / 'data/static-objects.zip'}", memory=1000)
+    write_sequence(tmp_path / "JPEGImages", tmp_path / "Annotations", "a", 1)
+    other_size = encode_index_png(np.ones((32, 48), np.uint8))
+    (tmp_path / "Annotations/a/00003.png").write_bytes(other_size)
+    with pytest.raises(InputError, match="48x32"):
+        source_of(f"folder:{tmp_path}")
     (tmp_path / "a.masks.mkv").write_bytes(b"nothing")
     with pytest.raises(InputError, match="cannot be read"):
+        source_of(f"pairs:{tmp_path}")
+    (tmp_path / "splits.json").write_text("{}")
+    with pytest.raises(InputError, match="no list `train`"):
         source_of(f"pairs:{tmp_path}")
 
 
@@ -322,6 +358,8 @@ def test_a_few_steps_lower_the_loss(generated: ClipSource, tmp_path: Path) -> No
     class OneClip(ClipSource):
         def __init__(self) -> None: ...
 
+        identity = property(lambda _: ["one clip"])  # type: ignore[assignment]
+
         def draw(self, rng: np.random.Generator, objects: int, *rest: int):  # type: ignore[no-untyped-def]
             return generated.draw(np.random.default_rng(objects), objects, *rest)
 
@@ -330,6 +368,54 @@ def test_a_few_steps_lower_the_loss(generated: ClipSource, tmp_path: Path) -> No
     losses = [float(row["loss"]) for row in log_of(tmp_path)]
     assert len(losses) == 30
     assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])
+
+
+def test_a_run_goes_on_with_more_steps_but_not_with_other_data(
+    generated: ClipSource, tmp_path: Path
+) -> None:
+    short = resolve("tiny", SMALL, steps=2)
+    train(fresh(), generated, tmp_path, short)
+    assert train(fresh(), generated, tmp_path, resolve("tiny", SMALL, steps=3)).step == 3
+    with pytest.raises(UsageError, match=r"other settings \(data\)"):
+        train(fresh(), source_of("procedural", height=200), tmp_path, short)
+
+
+def test_a_loss_that_is_not_finite_is_an_error_and_is_not_kept(
+    generated: ClipSource, tmp_path: Path
+) -> None:
+    model = fresh()
+    with torch.no_grad():
+        model.pix_projector.layer.bias.fill_(float("nan"))
+    with pytest.raises(LivosError, match="not finite"):
+        train(model, generated, tmp_path, OPTIONS)
+    assert not (tmp_path / "checkpoint").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="workers are forked on Linux only")
+def test_a_request_to_end_reaches_all_processes_and_is_orderly(tmp_path: Path) -> None:
+    """As `timeout` and batch systems do: SIGTERM to the whole group, workers included."""
+    start = [sys.executable, "-m", "livos_cli", "train", *ARGUMENTS, "--steps=500"]
+    process = subprocess.Popen(
+        [*start, "--set=clips=1", "--workers=2", "-o", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    for _ in range(600):
+        if (tmp_path / "log.csv").is_file() and log_of(tmp_path):
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "interrupted after step" in errors
+    assert "removed" not in errors
+    saved = checkpoint.load(tmp_path / "checkpoint")
+    assert saved is not None
+    assert saved["step"] == len(log_of(tmp_path))
 
 
 def test_minutes_end_a_run_cleanly(generated: ClipSource, tmp_path: Path) -> None:
@@ -385,3 +471,15 @@ def test_settings() -> None:
     assert paper.rate_at(paper.steps - 1) < 0.01 * paper.rate
     assert paper.skip_at(0) == 1
     assert paper.skip_at(paper.steps) == paper.max_skip
+
+
+def test_the_documentation_has_every_setting_of_both_recipes() -> None:
+    def text(value: object) -> str:
+        if isinstance(value, tuple):
+            return ",".join(map(str, value))
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    lines = (ROOT / "docs" / "training.md").read_text()
+    for name in (field.name for field in fields(TrainOptions)):
+        values = [text(getattr(RECIPES[recipe], name)) for recipe in ("paper", "tiny")]
+        assert f"| `{name}` | {values[0]} | {values[1]} | " in lines

@@ -230,15 +230,21 @@ def _long(
     runs = evaluate_long(dataset, model, folder, length, max_size=max_size, on_sequence=tell)
     count = len(runs)
     first, last = sum(r.first for r in runs) / count, sum(r.last for r in runs) / count
+    ratio = last / first if first else None
     if as_json:
         for run in runs:
             print(json.dumps({"sequence": run.name, "bins": run.bins, "J": list(run.j)}))
-        print(json.dumps({"first": first, "last": last, "ratio": last / first}))
+        print(json.dumps({"first": first, "last": last, "ratio": ratio}))
         return
     table = Table("sequence", f"J of 1-{BIN}", f"last {BIN}", f"J by {BIN} frames")
     for run in runs:
         by = " ".join(f"{value:.2f}".lstrip("0") for value in run.bins)
         table.add_row(run.name, f"{run.first:.3f}", f"{run.last:.3f}", by)
     table.add_section()
-    table.add_row("mean", f"{first:.3f}", f"{last:.3f}", f"last / first = {last / first:.3f}")
+    table.add_row(
+        "mean",
+        f"{first:.3f}",
+        f"{last:.3f}",
+        f"last / first = {ratio:.3f}" if ratio is not None else "",
+    )
     Console(highlight=False).print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -77,7 +78,7 @@ def train(
         int, typer.Option(metavar="PIXELS", help="Rows at which sequences are kept.", min=64)
     ] = 400,
     memory: Annotated[
-        float, typer.Option(metavar="GIB", help="For decoded frames.", min=0.001)
+        float, typer.Option(metavar="GIB", help="For decoded frames, of each process.", min=0.001)
     ] = 8.0,
     workers: Annotated[
         int,
@@ -126,7 +127,7 @@ def train(
     if world.rank == 0:
         display.finish(result, output)
     if result.interrupted:
-        raise typer.Exit(130)
+        sys.exit(130)  # and not by typer, which would tell of results that were removed
 
 
 class _Display:

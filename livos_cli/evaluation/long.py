@@ -13,13 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from livos_cli.datasets import Dataset, Sequence, read_ids
+from livos_cli.datasets import Dataset, Sequence, list_annotations, read_ids
+from livos_cli.device import memory_errors
 from livos_cli.errors import InputError
 from livos_cli.evaluation.predict import FirstAnnotations
 from livos_cli.evaluation.run import write_whole
 from livos_cli.evaluation.score import jaccard
 from livos_cli.network.model import LiVOS
-from livos_cli.tracker import Tracker
+from livos_cli.options import SegmentOptions
+from livos_cli.pipeline import make_tracker
 from livos_cli.video.images import list_images, read_image
 
 __all__ = ["BIN", "LongRun", "evaluate_long", "forward_and_backward", "play"]
@@ -75,7 +77,7 @@ def play(
     """
     # Decoded anew each time it comes: whatever the sequence's length, one frame is in memory.
     paths = list_images(sequence.frames)
-    truth = {path.stem: path for path in list_images(sequence.annotations)}
+    truth = {path.stem: path for path in list_annotations(sequence.annotations)}
     names = tuple(path.stem for path in paths)
     if missing := [name for name in names if name not in truth]:
         raise InputError(
@@ -83,11 +85,13 @@ def play(
             "long runs need one for every frame",
         )
     given = FirstAnnotations(sequence, names, merge=merge)
-    tracker = Tracker(model, max_size=max_size)
+    tracker = make_tracker(model, SegmentOptions(max_size=max_size))
+    height, width = read_image(paths[0]).shape[:2]
     scores = []
     for position, number in enumerate(forward_and_backward(len(paths), length)):
         rgb = read_image(paths[number])
-        height, width = rgb.shape[:2]
+        if rgb.shape[:2] != (height, width):
+            raise InputError(f"{paths[number]} has another size than {paths[0]}", "all need one")
         entering = None
         if position < len(paths):  # objects enter on the first way forward only
             entering = given.at(number, first=position == 0, width=width, height=height)
@@ -95,8 +99,14 @@ def play(
         got = tracker.step_ids(rgb, entering)
         if followed:
             want = read_ids(truth[names[number]], merge=merge)
+            if want.shape != (height, width):
+                raise InputError(f"{truth[names[number]]} has another size than its frame", "")
             mean = np.mean([jaccard(got == i, want == i) for i in followed])
             scores.append(round(float(mean), 5))
+    if not scores:
+        raise InputError(
+            f"{sequence.name}: no object was followed within {length} frames", "use a longer --long"
+        )
     return LongRun(sequence.name, tuple(scores))
 
 
@@ -127,7 +137,8 @@ def evaluate_long(
         if note.is_file():
             run = LongRun(sequence.name, tuple(json.loads(note.read_text())))
         else:
-            run = play(sequence, model, length, max_size=max_size, merge=dataset.merge)
+            with memory_errors(model.device, f"use a smaller --max-size for {sequence.name}"):
+                run = play(sequence, model, length, max_size=max_size, merge=dataset.merge)
             write_whole(note, json.dumps(run.j).encode())
         runs.append(run)
         on_sequence(run)

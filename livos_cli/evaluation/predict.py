@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from livos_cli.datasets import Sequence, first_seen, read_ids
+from livos_cli.datasets import Sequence, first_seen, list_annotations, read_ids
+from livos_cli.device import memory_errors
 from livos_cli.errors import InputError
 from livos_cli.network.model import LiVOS
-from livos_cli.pipeline import SinkThread, track
-from livos_cli.tracker import Tracker
+from livos_cli.options import SegmentOptions
+from livos_cli.pipeline import SinkThread, make_tracker, track
 from livos_cli.video.images import list_images
 from livos_cli.video.reader import open_source
 from livos_cli.video.writer import KINDS
@@ -33,8 +34,9 @@ class FirstAnnotations:
 
     def __init__(self, sequence: Sequence, names: tuple[str, ...], *, merge: bool) -> None:
         number = {name: index for index, name in enumerate(names)}
+        paths = {path.stem: path for path in list_annotations(sequence.annotations)}
         self._entering = {
-            number[name]: (sequence.annotations / f"{name}.png", ids)
+            number[name]: (paths[name], ids)
             for name, ids in first_seen(sequence, merge=merge).items()
         }
         self._merge = merge
@@ -80,10 +82,12 @@ def predict(
         given = FirstAnnotations(sequence, source.info.image_names or (), merge=merge)
         sink = SinkThread(KINDS["png"].open(target, source.info, False))
         try:
-            for frame, ids in track(source, given, Tracker(model, max_size=max_size)):
-                frames += 1
-                if sequence.keep is None or frame.name in sequence.keep:
-                    sink.write(frame, ids)
+            tracker = make_tracker(model, SegmentOptions(max_size=max_size))
+            with memory_errors(model.device, f"use a smaller --max-size for {sequence.name}"):
+                for frame, ids in track(source, given, tracker):
+                    frames += 1
+                    if sequence.keep is None or frame.name in sequence.keep:
+                        sink.write(frame, ids)
             sink.drain(())
             sink.publish(overwrite=True)
         finally:

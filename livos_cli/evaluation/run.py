@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -68,6 +69,8 @@ def write_whole(path: Path, data: bytes) -> None:
 def claim(folder: Path, settings: Settings, *, overwrite: bool) -> None:
     """Make sure that what is in `folder` was made with these settings, so that it can be kept.
 
+    With `overwrite` nothing is kept.
+
     Raises:
         OutputError: it was made with others, or holds something else.
     """
@@ -77,7 +80,9 @@ def claim(folder: Path, settings: Settings, *, overwrite: bool) -> None:
             before = json.loads(note.read_text())
         except ValueError:
             before = {}
-        if before == settings:
+        if not isinstance(before, dict) or "livos" not in before:
+            raise OutputError(f"{note} is not of an earlier evaluation", "choose another -o")
+        if before == settings and not overwrite:
             return
         if not overwrite:
             names = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
@@ -87,6 +92,8 @@ def claim(folder: Path, settings: Settings, *, overwrite: bool) -> None:
             )
         for part in ("predictions", "scores", "long"):
             shutil.rmtree(folder / part, ignore_errors=True)
+        for result in (folder / "results.csv", folder / "results.json", *folder.glob("*.zip")):
+            result.unlink(missing_ok=True)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists and is no earlier evaluation", "choose another -o")
     write_whole(note, json.dumps(settings, indent=1).encode())
@@ -133,7 +140,7 @@ def evaluate(
                 future: Future[Done] = Future()
                 future.set_result(_read(sequence, note))
             else:
-                frames, seconds = 0, 0.0
+                frames, seconds = len(list(target.glob("*.png"))), 0.0
                 if not again:
                     note.unlink(missing_ok=True)
                     frames, seconds = predict(
@@ -161,7 +168,13 @@ def evaluate(
 def _scorers() -> Iterator[ProcessPoolExecutor]:
     # Spawned: a fork of a process that has threads, as torch's has, can lock up.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(SCORERS, os.cpu_count() or 1), mp_context=context)
+    # An interruption is the main process's business.
+    pool = ProcessPoolExecutor(
+        min(SCORERS, os.cpu_count() or 1),
+        mp_context=context,
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
     try:
         yield pool
     finally:

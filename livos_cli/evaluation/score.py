@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from livos_cli.datasets import read_ids
+from livos_cli.datasets import list_annotations, read_ids
 from livos_cli.errors import InputError, UsageError
-from livos_cli.video.images import list_images
 
 __all__ = ["Score", "jaccard", "mean_score", "require_scorer", "score_sequence"]
 
@@ -42,7 +41,9 @@ def score_sequence(truth: Path, predicted: Path, *, merge: bool = False) -> dict
     """Score one sequence's index PNGs against its annotations.
 
     First and last annotated frame are left out, as DAVIS does; frames without an annotation do
-    not count; an object counts from the first frame that shows it, in truth or prediction.
+    not count; an object counts from the first frame that shows it, in truth or prediction. Names
+    are in the order of their numbers; vos-benchmark's is that of the text, another one only where
+    numbers are not padded with zeros.
 
     Args:
         truth: folder of index PNGs.
@@ -58,7 +59,7 @@ def score_sequence(truth: Path, predicted: Path, *, merge: bool = False) -> dict
     from vos_benchmark.evaluator import Evaluator
 
     evaluator = Evaluator(name=truth.name)
-    for path in list_images(truth)[1:-1]:
+    for path in list_annotations(truth)[1:-1]:
         guess = predicted / f"{path.stem}.png"
         if not guess.is_file():
             raise InputError(f"{guess} does not exist", "predict this sequence again with -y")

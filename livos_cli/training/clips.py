@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from livos_cli.errors import UsageError
+from livos_cli.errors import InputError, UsageError
 from livos_cli.training.augment import Bend, affine_path, degrade, recolour, warp
 from livos_cli.training.options import TrainOptions
 from livos_cli.training.procedural import render
 from livos_cli.training.sources import (
-    LEAST,
     Budget,
     SourceSpec,
     Still,
@@ -30,6 +29,9 @@ from livos_cli.training.sources import (
 __all__ = ["Batch", "Batches", "Clip", "ClipSource", "batches", "default_workers"]
 
 FORTH_AND_BACK = 2  # frames before the counted ones may be this many clip lengths
+VISIBLE = 0.002  # share of the frame that an object must have to be followed or pasted
+TRIES = 1000  # draws that may fail one after the other before the data are to blame
+IN_FLIGHT = 2 << 30  # bytes of batches drawn ahead, at most
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class ClipSource:
     ) -> None:
         if not specs or sum(spec.share for spec in specs) <= 0:
             raise UsageError("there is no data to train on", "give --data, with a share above 0")
+        self._specs, self._height = tuple(specs), height
         budget = Budget(memory)
         self._sources: list[tuple[Video, ...] | list[Still] | None] = []
         for spec in specs:
@@ -90,10 +93,20 @@ class ClipSource:
         self._videos = [v for source in self._sources if isinstance(source, tuple) for v in source]
 
     @property
+    def identity(self) -> list[str]:
+        """What a run must not change when it goes on; folders may have moved."""
+        names = [f"{s.kind}:{s.path.name if s.path else ''}@{s.share}" for s in self._specs]
+        return [*names, f"{self._height} rows"]
+
+    @property
     def summary(self) -> str:
         """What there is, for people."""
-        frames = sum(len(video) for video in self._videos)
-        parts = [f"{len(self._videos)} sequences of {frames} frames", f"{len(self._stills)} stills"]
+        parts = []
+        if self._videos:
+            frames = sum(len(video) for video in self._videos)
+            parts.append(f"{len(self._videos)} sequences of {frames} frames in all")
+        if self._stills:
+            parts.append(f"{len(self._stills)} stills")
         if None in self._sources:
             parts.append("procedural scenes")
         return ", ".join(parts)
@@ -110,7 +123,7 @@ class ClipSource:
             size: side of the square frames, pixels.
             max_skip: source frames between two of the clip, at most.
         """
-        while True:
+        for _ in range(TRIES):
             source = self._sources[rng.choice(len(self._sources), p=self._shares)]
             if source is None:
                 clip = _procedural(rng, objects, length, size)
@@ -128,19 +141,27 @@ class ClipSource:
                     self._paste(rng, frames, ids, 0, size)  # hides, and is not followed
                 clip = Clip(frames, ids)
             areas = np.bincount(clip.ids[0].ravel(), minlength=objects + 1)[1:]
-            if len(areas) == objects and areas.min() >= 0.002 * size * size:
+            if len(areas) == objects and areas.min() >= VISIBLE * size * size:
                 return Clip(degrade(rng, recolour(rng, clip.frames)), clip.ids)
+        raise InputError(
+            f"in {TRIES} draws from {self.summary} none began with {objects} visible objects",
+            f"objects must cover {VISIBLE:.1%} of a frame; are the masks right?",
+        )
 
     def _cut_out(self, rng: np.random.Generator) -> Still:
         """Something to paste: from the stills; without any, from a frame of a video."""
         if self._stills:
             return self._stills[rng.integers(len(self._stills))]
-        while True:
+        for _ in range(TRIES):
             video = self._videos[rng.integers(len(self._videos))]
             rgb, ids = video.frame(int(rng.integers(len(video))))
             numbers, areas = np.unique(ids[ids != 0], return_counts=True)
-            if len(numbers := numbers[areas >= LEAST]):
+            if len(numbers := numbers[areas >= VISIBLE * ids.size]):
                 return Still(rgb, (ids == rng.choice(numbers)).astype(np.uint8))
+        raise InputError(
+            f"{self.summary}: no object is large enough to be pasted",
+            f"it must cover {VISIBLE:.1%} of a frame; add images, or look at the masks",
+        )
 
     def _paste(
         self, rng: np.random.Generator, frames: np.ndarray, ids: np.ndarray, number: int, size: int
@@ -248,6 +269,12 @@ class Batches(Dataset[Batch]):
     def __len__(self) -> int:
         return self._options.steps
 
+    @property
+    def nbytes(self) -> int:
+        """Of a batch, at most."""
+        o = self._options
+        return o.clips * (o.length + o.unroll) * o.size**2 * 4
+
     def __getitem__(self, index: int) -> Batch:
         o = self._options
         rng = np.random.default_rng((o.seed, index))
@@ -291,9 +318,10 @@ def default_workers(processes: int) -> int:
 def _prepare_worker(_: int) -> None:
     import signal
 
-    # One core each; an interruption is the main process's business.
+    # One core each; requests to end go to all, and are the main process's business.
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def batches(dataset: Batches, first: int, *, workers: int, pin: bool = False) -> Iterator[Batch]:
@@ -307,12 +335,14 @@ def batches(dataset: Batches, first: int, *, workers: int, pin: bool = False) ->
     """
     if workers and not sys.platform.startswith("linux"):
         workers = 0  # elsewhere each process would hold a copy of all data
+    ahead = max(1, IN_FLIGHT // dataset.nbytes)
+    workers = min(workers, ahead)
     loader: DataLoader[Batch] = DataLoader(
         dataset,
         batch_size=None,
         sampler=range(first, len(dataset)),
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=min(2, ahead // workers) if workers else None,
         worker_init_fn=_prepare_worker if workers else None,
         multiprocessing_context="fork" if workers else None,
         pin_memory=pin,

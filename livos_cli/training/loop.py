@@ -19,12 +19,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from livos_cli.device import fast_bfloat16
-from livos_cli.errors import UsageError
+from livos_cli.device import fast_bfloat16, memory_errors
+from livos_cli.errors import LivosError, OutputError, UsageError
 from livos_cli.network.config import NORMALISERS, PRESETS, LiVOSConfig
 from livos_cli.network.model import LiVOS
 from livos_cli.training import checkpoint
-from livos_cli.training.clips import Batches, ClipSource, batches
+from livos_cli.training.clips import Batch, Batches, ClipSource, batches
 from livos_cli.training.options import MAY_CHANGE, TrainOptions
 from livos_cli.training.step import ClipLoss
 from livos_cli.weights import build, lay_out_for_cpu, read_weights
@@ -137,8 +137,11 @@ def train(
         LivosError: a checkpoint that cannot be read or written.
     """
     world = world or World(torch.device("cpu"))
-    out.mkdir(parents=True, exist_ok=True)
-    run = _Run(model, out, options, world)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make {out} ({error.strerror})", "choose another -o") from None
+    run = _Run(model, out, options, world, source.identity)
     log = _Log(out / "log.csv", run.step) if world.rank == 0 else None
     stream = batches(
         Batches(source, options, world.rank, world.size),
@@ -156,9 +159,8 @@ def train(
             wait = time.monotonic() - asked
             waited_in_all += wait
             rate = options.rate_at(run.step)
-            loss, wrong = run.advance(
-                batch.frames, batch.ids, batch.objects, batch.free, batch.seeds
-            )
+            with memory_errors(world.device, "lower clips, size or unroll with --set"):
+                loss, wrong = run.advance(batch)
             seconds = time.monotonic() - started
             if log is not None:
                 log.write(
@@ -179,7 +181,9 @@ def train(
 class _Run:
     """Everything that a checkpoint holds, and one step of it."""
 
-    def __init__(self, model: LiVOS, out: Path, options: TrainOptions, world: World) -> None:
+    def __init__(
+        self, model: LiVOS, out: Path, options: TrainOptions, world: World, data: list[str]
+    ) -> None:
         self.options, self._world = options, world
         self._folder = out / "checkpoint"
         self._config = model.config
@@ -196,6 +200,11 @@ class _Run:
             lr=options.rate,
             weight_decay=options.weight_decay,
         )
+        self._autocast = options.precision == "bf16" or (
+            options.precision == "auto" and (world.device.type == "cuda" or fast_bfloat16())
+        )
+        # Beside its options, what makes a run what it is.
+        self._context = {"data": data, "processes": world.size, "bf16": self._autocast}
         self._average = {k: v.detach().clone().float() for k, v in model.state_dict().items()}
         self.step = 0
         if (saved := checkpoint.load(self._folder)) is not None:
@@ -205,12 +214,10 @@ class _Run:
             self._parallel = DistributedDataParallel(
                 self._module, device_ids=[world.device] if world.device.type == "cuda" else None
             )
-        self._autocast = options.precision == "bf16" or (
-            options.precision == "auto" and (world.device.type == "cuda" or fast_bfloat16())
-        )
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        now, then = _plain(self.options), saved["options"]
+        now = _plain(self.options) | self._context
+        then = saved["options"] | saved["context"]
         changed = [k for k in sorted({*now, *then} - MAY_CHANGE) if now.get(k) != then.get(k)]
         if LiVOSConfig.from_json(saved["config"]) != self._config:
             changed.append("the network")
@@ -224,25 +231,32 @@ class _Run:
         self._average = {k: v.to(self._world.device) for k, v in saved["average"].items()}
         self.step = saved["step"]
 
-    def advance(
-        self, frames: Tensor, ids: Tensor, objects: int, free: int, seeds: tuple[int, ...]
-    ) -> tuple[float, float]:
-        """One step of the optimiser; loss and share of wrong pixels, means of all processes."""
+    def advance(self, batch: Batch) -> tuple[float, float]:
+        """One step of the optimiser; loss and share of wrong pixels, means of all processes.
+
+        Raises:
+            LivosError: the gradient is not finite; the weights are as they were.
+        """
         options, device = self.options, self._world.device
         for group in self._optimiser.param_groups:
             group["lr"] = options.rate_at(self.step) * group["share"]
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._autocast):
             loss, wrong = self._parallel(
-                frames.to(device, non_blocking=True),
-                ids.to(device, non_blocking=True),
-                objects,
-                free,
-                seeds,
+                batch.frames.to(device, non_blocking=True),
+                batch.ids.to(device, non_blocking=True),
+                batch.objects,
+                batch.free,
+                batch.seeds,
                 self.step,
             )
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self._module.parameters(), options.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._module.parameters(), options.clip_norm)
+        if not norm.isfinite():
+            raise LivosError(
+                f"the gradient of step {self.step + 1} is not finite (loss {loss.item():.4g})",
+                "lower rate with --set, in a new run that starts from this one's weights",
+            )
         self._optimiser.step()
         # Early steps count less of the past, or the average would keep the starting point.
         decay = min(options.ema, (self.step + 1) / (self.step + 10))
@@ -278,6 +292,7 @@ class _Run:
             content = {
                 "step": self.step,
                 "options": _plain(self.options),
+                "context": self._context,
                 "config": self._config.to_json(),
                 "module": self._module.state_dict(),
                 "average": self._average,

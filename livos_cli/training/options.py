@@ -37,8 +37,8 @@ class TrainOptions:
     backbone_rate: float = 0.1  # of the image encoder, as a share of `rate`; 1 from scratch
     warmup: int = 1000  # steps over which the rate rises
     cooldown: int = 25_000  # last steps, over which it falls to zero
-    schedule: Literal["trapezoid", "cosine"] = "trapezoid"
-    weight_decay: float = 1e-3
+    schedule: Literal["trapezoid", "cosine"] = "trapezoid"  # of the rate after warm-up
+    weight_decay: float = 1e-3  # of AdamW, on all weights
     clip_norm: float = 3.0  # of the gradient
     ema: float = 0.9999  # decay of the weight average, which is what a run produces
     loss: Literal["points", "full"] = "points"  # cross-entropy and dice on samples, or everywhere
@@ -47,7 +47,7 @@ class TrainOptions:
     sensory_weight: float = 0.01  # of the loss on masks told from the sensory memory
     batch_norm: Literal["frozen", "train"] = "frozen"  # statistics as loaded, or of the batches
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of autocast; weights stay float32
-    seed: int = 0
+    seed: int = 0  # of everything that is random
     save_every: int = 100  # steps between checkpoints
 
     def rate_at(self, step: int) -> float:
@@ -65,7 +65,7 @@ class TrainOptions:
 
 
 # A resumed run may differ from what it resumes in these.
-MAY_CHANGE = frozenset({"steps", "minutes", "cooldown", "save_every"})
+MAY_CHANGE = frozenset({"steps", "minutes", "warmup", "cooldown", "save_every"})
 
 RECIPES = {
     # LiVOS, CVPR 2025, section 4.1, and its supplement

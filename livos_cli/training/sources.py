@@ -16,9 +16,10 @@ import av
 import cv2
 import numpy as np
 
-from livos_cli.datasets import DATASETS, open_dataset, read_ids
+from livos_cli.datasets import DATASETS, list_annotations, open_dataset, read_ids
 from livos_cli.errors import InputError, UsageError
 from livos_cli.video.images import IMAGE_SUFFIXES, list_images, read_image
+from livos_cli.video.palette import decode_index_png, has_palette
 
 __all__ = [
     "KINDS",
@@ -142,7 +143,12 @@ def load_videos(spec: SourceSpec, height: int, budget: Budget, threads: int) -> 
     return tuple(videos)
 
 
-def _shrink(rgb: np.ndarray, ids: np.ndarray, height: int) -> Pair:
+def _shrink(rgb: np.ndarray, ids: np.ndarray, height: int, label: Path) -> Pair:
+    if rgb.shape[:2] != ids.shape:
+        raise InputError(
+            f"{label} is {ids.shape[1]}x{ids.shape[0]}, its frame {rgb.shape[1]}x{rgb.shape[0]}",
+            "masks must have the frames' size",
+        )
     if rgb.shape[0] <= height:
         return rgb, ids
     shape = (round(rgb.shape[1] * height / rgb.shape[0]), height)
@@ -159,9 +165,9 @@ def _image_readers(
     images = {path.stem: path for path in list_images(frames)}
 
     def reader(image: Path, mask: Path) -> Callable[[], Pair]:
-        return lambda: _shrink(read_image(image), read_ids(mask, merge=merge), height)
+        return lambda: _shrink(read_image(image), read_ids(mask, merge=merge), height, mask)
 
-    masks = list_images(annotations)
+    masks = list_annotations(annotations)
     return [reader(images[mask.stem], mask) for mask in masks if mask.stem in images]
 
 
@@ -170,7 +176,10 @@ def _pair_names(folder: Path) -> list[str]:
     names = sorted(p.name.removesuffix(".masks.mkv") for p in folder.glob("*.masks.mkv"))
     for splits in (folder / "splits.json", folder.resolve().parent / "splits.json"):
         if splits.is_file():
-            train = json.loads(splits.read_text())["train"]
+            try:
+                train = set(json.loads(splits.read_text())["train"])
+            except (ValueError, KeyError, TypeError):
+                raise InputError(f"{splits} has no list `train`", "mend or remove it") from None
             names = [name for name in names if name in train]
             break
     if not names:
@@ -191,7 +200,8 @@ def _pair(folder: Path, name: str, height: int, budget: Budget) -> Video:
                 ids = mask.to_ndarray(format="gray")
                 if ids.max(initial=0) > 127:  # 0 and 255, perhaps softened: one object
                     ids = (ids > 127).astype(np.uint8)
-                pair = _shrink(frame.to_ndarray(format="rgb24"), ids, height)
+                rgb = frame.to_ndarray(format="rgb24")
+                pair = _shrink(rgb, ids, height, folder / f"{name}.masks.mkv")
                 if not budget.take(pair[0].nbytes + pair[1].nbytes):
                     raise InputError(
                         f"{folder} does not fit in {budget.limit >> 30} GiB",
@@ -238,8 +248,7 @@ def _stills(
         if Path(name).suffix.lower() not in IMAGE_SUFFIXES - {".png"} or mask_name not in there:
             continue
         rgb = _decode(read(name), cv2.IMREAD_COLOR, f"{path}: {stem}")
-        mask = _decode(read(mask_name), cv2.IMREAD_UNCHANGED, f"{path}: {stem}")
-        mask = mask if mask.ndim == 2 else mask[..., 0]
+        mask = _mask(read(mask_name), f"{path}: {stem}.png")
         if mask.shape != rgb.shape[:2]:
             raise InputError(f"{path}: {stem}: image and mask differ in size", "remove or mend it")
         rgb = np.ascontiguousarray(rgb[..., ::-1])
@@ -259,6 +268,18 @@ def _stills(
     if not stills:
         raise InputError(f"{path} holds no image with a mask", "NAME.jpg needs NAME.png")
     return stills
+
+
+def _mask(data: bytes, label: str) -> np.ndarray:
+    """A palette's indices, or grey values, also where they are stored as RGB."""
+    if has_palette(data):
+        return decode_index_png(data, label)
+    mask = _decode(data, cv2.IMREAD_UNCHANGED, label)
+    if mask.ndim == 3:
+        if (mask[..., :3] != mask[..., :1]).any():
+            raise InputError(f"{label} is a coloured image", "masks are palette or grey PNGs")
+        mask = mask[..., 0]
+    return mask
 
 
 def _decode(data: bytes, flag: int, label: str) -> np.ndarray:

@@ -76,10 +76,14 @@ class ClipLoss(nn.Module):
             generators.append(torch.Generator().manual_seed(int(state[0])))
         with torch.no_grad():
             early = self.model.encode_image(rgb[:, :free].flatten(0, 1)) if free else None
+        # Under autocast, weights cast without gradient must not serve where there is one.
+        torch.clear_autocast_cache()
         late = self.model.encode_image(rgb[:, free:].flatten(0, 1))
         memory, losses, wrong = None, [], []
         for t in range(length):
             counts = t >= free
+            if t == free:
+                torch.clear_autocast_cache()
             source, index = (late, t - free) if counts or early is None else (early, t)
             with torch.set_grad_enabled(counts):
                 features = _frame(source, index, batch)

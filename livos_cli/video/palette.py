@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from livos_cli.errors import InputError
 
-__all__ = ["DAVIS_PALETTE", "decode_index_png", "encode_index_png", "is_index_png"]
+__all__ = ["DAVIS_PALETTE", "decode_index_png", "encode_index_png", "has_palette", "is_index_png"]
 
 
 def _voc_colours() -> np.ndarray:
@@ -42,16 +43,22 @@ def encode_index_png(ids: np.ndarray) -> bytes:
     return b"".join(bytes(packet) for packet in [*encoder.encode(picture), *encoder.encode(None)])
 
 
-def decode_index_png(path: Path) -> np.ndarray:
+def decode_index_png(source: Path | bytes, label: str = "") -> np.ndarray:
     """The stored values of a palette or grey PNG of at most 8 bits: (H, W) uint8.
 
     No meaning is read into them: 255 is id 255, as in the benchmarks' own tools.
+
+    Args:
+        source: a file, or what is in it.
+        label: what to call it in errors; a file is called by its path.
 
     Raises:
         InputError: it cannot be read, or is no such image.
     """
     try:
-        with av.open(str(path.absolute())) as container:
+        label = label or str(source)
+        file: Any = io.BytesIO(source) if isinstance(source, bytes) else str(source.absolute())
+        with av.open(file) as container:
             frame: Any = next(container.decode(video=0), None)
             if frame is None:
                 raise ValueError("no picture in it")
@@ -62,17 +69,21 @@ def decode_index_png(path: Path) -> np.ndarray:
                 grey = frame.to_ndarray(format="gray")
                 return np.array(grey) if name == "gray" else (grey > 0).astype(np.uint8)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error})", "is the file complete?") from None
+        raise InputError(f"{label} cannot be read ({error})", "is the file complete?") from None
     raise InputError(
-        f"{path} is no index image ({name})", "annotations are palette or grey PNGs of 8 bits"
+        f"{label} is no index image ({name})", "annotations are palette or grey PNGs of 8 bits"
     )
 
 
+def has_palette(data: bytes) -> bool:
+    """Whether a PNG is a palette PNG, by its header (PNG specification, section 11.2.2)."""
+    palette_type = 3
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and data[25:26] == bytes([palette_type])
+
+
 def is_index_png(path: Path) -> bool:
-    """Whether a file is a palette PNG, by its header (PNG specification, section 11.2.2)."""
+    """Whether a file is a palette PNG."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        header = file.read(26)
-    palette_type = 3
-    return header.startswith(b"\x89PNG\r\n\x1a\n") and header[25:26] == bytes([palette_type])
+        return has_palette(file.read(26))
