@@ -23,13 +23,15 @@ ALLOWED: dict[str, set[str]] = {
     "network": BASICS | {"livos_kernels"},
     "tracker": BASICS | {"network", "livos_kernels"},
     "video": BASICS,
-    "weights": BASICS | {"device", "network"},
+    "weights": BASICS | {"device", "files", "network"},
     "pipeline": BASICS | {"device", "network", "tracker", "video"},
     "api": BASICS | {"network", "pipeline", "video", "weights"},
     "training": BASICS | {"datasets", "device", "network", "video", "weights", "livos_kernels"},
     "bench": BASICS | {"device", "network", "tracker", "training", "weights"},
+    "files": BASICS,
     "datasets": BASICS | {"video"},
-    "evaluation": BASICS | {"datasets", "device", "network", "pipeline", "tracker", "video"},
+    "evaluation": BASICS
+    | {"datasets", "device", "files", "network", "pipeline", "tracker", "video"},
     "cli": BASICS
     | {"datasets", "device", "evaluation", "network", "pipeline", "training"}
     | {"video", "weights", "livos_cli"},

@@ -17,8 +17,8 @@ from livos_cli.datasets import Dataset, Sequence, list_annotations, read_ids
 from livos_cli.device import memory_errors
 from livos_cli.errors import InputError
 from livos_cli.evaluation.predict import FirstAnnotations
-from livos_cli.evaluation.run import write_whole
 from livos_cli.evaluation.score import jaccard
+from livos_cli.files import write_whole
 from livos_cli.network.model import LiVOS
 from livos_cli.options import SegmentOptions
 from livos_cli.pipeline import make_tracker

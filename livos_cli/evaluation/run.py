@@ -21,9 +21,10 @@ from livos_cli.datasets import Dataset, Sequence
 from livos_cli.errors import OutputError
 from livos_cli.evaluation.predict import is_complete, predict
 from livos_cli.evaluation.score import Score, mean_score, score_sequence
+from livos_cli.files import whole, write_whole
 from livos_cli.network.model import LiVOS
 
-__all__ = ["Done", "Evaluation", "claim", "evaluate", "write_whole"]
+__all__ = ["Done", "Evaluation", "claim", "evaluate"]
 
 Settings = dict[str, Any]
 SCORERS = 4  # processes, at most: scoring is far cheaper than segmenting
@@ -48,22 +49,6 @@ class Evaluation:
     overall: Score | None  # mean over all objects of all sequences
     folder: Path  # results.csv, results.json and predictions/
     archive: Path | None  # what the benchmark's server takes
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file, complete or not at all.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path} ({error.strerror})", "choose another -o") from None
 
 
 def claim(folder: Path, settings: Settings, *, overwrite: bool) -> None:
@@ -211,16 +196,10 @@ def _read(sequence: Sequence, note: Path) -> Done:
 
 def _pack(dataset: Dataset, predictions: Path, archive: Path) -> None:
     """PNGs are compressed already, so they are stored as they are."""
-    temporary = archive.with_name(f".{archive.name}.partial-{os.getpid()}")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as packed:
-            for sequence in dataset.sequences:
-                for path in sorted((predictions / sequence.name).glob("*.png")):
-                    packed.write(path, Path(dataset.zip_folder or "", sequence.name, path.name))
-        os.replace(temporary, archive)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {archive} ({error.strerror})", "free some space") from None
+    with whole(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as packed:
+        for sequence in dataset.sequences:
+            for path in sorted((predictions / sequence.name).glob("*.png")):
+                packed.write(path, Path(dataset.zip_folder or "", sequence.name, path.name))
 
 
 def _csv(result: Evaluation) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from livos_cli.errors import OutputError, WeightsError
+from livos_cli.files import write_whole
 from livos_cli.network.config import BASE, SMALL, LiVOSConfig
 from livos_cli.network.model import LiVOS
 
@@ -134,12 +134,5 @@ def write_safetensors(
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in tensors.items()
     }
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        metadata = {METADATA_KEY: config.to_json(), "format": "pt"}
-        temporary.write_bytes(safetensors.torch.save(out, metadata))
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path} ({error})", "choose another place") from None
+    metadata = {METADATA_KEY: config.to_json(), "format": "pt"}
+    write_whole(path, safetensors.torch.save(out, metadata))
