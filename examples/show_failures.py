@@ -77,8 +77,8 @@ def row(scene: Scene) -> np.ndarray:
         outlines = cv2.findContours(ids, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
         cv2.drawContours(picture, outlines, -1, (255, 255, 255), 1, cv2.LINE_AA)
         label = f"{index}: J {jaccard(found == 1, ids == 1):.2f}"
-        for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(picture, label, (6, HEIGHT - 8), 0, 0.5, colour, width, cv2.LINE_AA)
+        for colour, width in (((0, 0, 0), 5), ((255, 255, 255), 2)):
+            cv2.putText(picture, label, (6, HEIGHT - 8), 0, 0.8, colour, width, cv2.LINE_AA)
         strip.append(picture)
     return np.concatenate(strip, axis=1)
 

@@ -367,7 +367,7 @@ def test_push_then_download(hub: Hub, fetch: Any, livos: Any, tmp_path: Path) ->
     done = livos("weights", "push", "owner/repo", env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith(f"/owner/repo/commit/{COMMIT}")
-    assert set(hub.files) == {"model.safetensors", "README.md"}
+    assert set(hub.files) == {"model.safetensors", "README.md", "tiny-failures.jpg"}
     assert b"DAVIS" in hub.files["README.md"]
     pushed = load_model(path_of(fetch("owner/repo")), device="cpu", precision="fp32")
     for name, tensor in load_tiny().state_dict().items():

@@ -74,7 +74,7 @@ RECIPES = {
     "tiny": TrainOptions(
         steps=3000,
         clips=3,
-        unroll=32,
+        unroll=8,
         size=256,
         objects=(0.5, 0.35, 0.15),
         max_skip=5,

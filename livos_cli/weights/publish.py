@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from livos_cli.weights.registry import REGISTRY
 __all__ = ["card_of", "push"]
 
 _TINY_CARD = Path(__file__).with_name("tiny.md")
+_TINY_PICTURE = Path(__file__).with_name("tiny-failures.jpg")  # in the card
 
 
 def card_of(weights: str) -> str:
@@ -49,7 +51,7 @@ Terms of use are those of whoever trained the weights; this card states none.
 
 
 def push(weights: str, repo: str, *, private: bool = False) -> str:
-    """Upload `model.safetensors` and `README.md`.
+    """Upload `model.safetensors` and `README.md`, with the picture that the built-in card shows.
 
     Returns:
         The address of the commit.
@@ -70,6 +72,8 @@ def push(weights: str, repo: str, *, private: bool = False) -> str:
         half = all(t.element_size() == 2 for t in tensors.values() if t.is_floating_point())
         write_safetensors(tensors, config, folder / "model.safetensors", half=half)
         (folder / "README.md").write_text(card_of(weights), encoding="utf-8")
+        if weights == "tiny":
+            shutil.copy(_TINY_PICTURE, folder)
         try:
             api.create_repo(repo, private=private, exist_ok=True)
             commit = api.upload_folder(
