@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import zlib
@@ -15,6 +16,10 @@ import torch
 
 from livos_cli.network import LiVOS
 from livos_cli.weights import load_model
+
+# Where the tests are started in the background of a script, SIGINT is ignored, and would be in
+# every process that they start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
