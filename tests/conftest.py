@@ -14,6 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+# Where there is no GPU the kernels run in Triton's interpreter: said before triton is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from livos_cli.network import LiVOS
 from livos_cli.weights import load_model
 

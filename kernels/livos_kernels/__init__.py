@@ -1,19 +1,47 @@
-"""Gated linear matching (LiVOS, section 3): read a constant-size state, then update it.
+"""Gated linear matching (LiVOS, section 3) and the other steps that hold a video's memory.
+
+`read_state` and `update_state` are the matching: read a constant-size state, then update it.
+`gated_recurrent_update` renews the sensory memory; `decide_masks` turns log-odds into masks.
 
 Letters: B batch, N objects, G groups of objects that entered together, K key channels, V value
-channels, h w the frame's size at 1/16.
+channels, S sensory channels, h w the frame's size at 1/16, M objects and a background, H W the
+frame's size.
 
-State and key sum are float32 whatever the precision of key and value.
+State and key sum are float32 whatever the precision of key and value, and so is all arithmetic.
+
+Every function takes `backend`: `torch`, the specification in plain PyTorch; `triton`, kernels for
+CUDA devices, without gradients; `auto`, kernels where the tensors are on a CUDA device that can
+run them and no gradient is wanted. An explicit backend that cannot run raises; nothing is tried
+again in another way.
 """
 
 from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+from types import ModuleType
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from livos_kernels import reference
 
-__all__ = ["read_state", "start_key_sum", "update_state"]
+__all__ = [
+    "Backend",
+    "decide_masks",
+    "gated_recurrent_update",
+    "read_state",
+    "start_key_sum",
+    "update_state",
+]
+
+Backend = Literal["auto", "torch", "triton"]
+BACKENDS = ("auto", "torch", "triton")
+OLDEST_DEVICE = (8, 0)  # compute capability: tensor cores with TF32
+
+log = logging.getLogger(__name__)
 
 
 def _check(name: str, tensor: Tensor, shape: tuple[int | None, ...], *, single: bool) -> None:
@@ -24,6 +52,45 @@ def _check(name: str, tensor: Tensor, shape: tuple[int | None, ...], *, single: 
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
     if single and tensor.dtype != torch.float32:
         raise TypeError(f"{name} must be float32, not {tensor.dtype}")
+
+
+@functools.cache
+def _auto(device: torch.device) -> bool:
+    """Whether `auto` takes the kernels on a device; says so once."""
+    if device.type != "cuda":
+        return False
+    if importlib.util.find_spec("triton") is None:
+        log.warning("triton is not installed: %s uses plain PyTorch, which is slower", device)
+        return False
+    if torch.version.hip is not None or torch.cuda.get_device_capability(device) < OLDEST_DEVICE:
+        log.info("%s: plain PyTorch (the kernels are for CUDA devices from 8.0 on)", device)
+        return False
+    log.info("%s: Triton kernels", device)
+    return True
+
+
+def _kernels(backend: Backend, *tensors: Tensor) -> ModuleType | None:
+    """The module of kernels if they are to be used, else None."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
+    gradients = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    device = tensors[0].device
+    if backend == "torch" or (backend == "auto" and (gradients or not _auto(device))):
+        return None
+    if gradients:
+        raise RuntimeError("the Triton kernels have no gradients; use backend='torch'")
+    if any(t.device != device for t in tensors):
+        raise ValueError(f"tensors on several devices: {[str(t.device) for t in tensors]}")
+    if importlib.util.find_spec("triton") is None:
+        raise RuntimeError("backend='triton' needs the package triton, which is not installed")
+    from livos_kernels import triton
+
+    if device.type != "cuda" and not triton.interpreted():
+        raise RuntimeError(
+            f"the Triton kernels cannot run on {device} (in Triton's interpreter they can: set "
+            "TRITON_INTERPRET=1 before triton is imported)"
+        )
+    return triton
 
 
 def start_key_sum(key_BKHW: Tensor) -> Tensor:
@@ -46,6 +113,10 @@ def read_state(
     key_sum_BGKHW: Tensor,
     group_N: Tensor,
     decay_B: Tensor | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    out: Tensor | None = None,
+    backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Read each object's state at every pixel, then count this frame's key.
 
@@ -60,13 +131,17 @@ def read_state(
         group_N: (N,) int64, the row of the key sum that normalises each object.
         decay_B: (B,) factor on the old key sum before the key is added; None for 1, the
             published rule.
+        dtype: of the readout.
+        out: where the new key sum goes; may be the old one. None: a new tensor.
+        backend: see the package.
 
     Returns:
-        Readout (B, N, V, h, w) float32 and the new key sum.
+        Readout (B, N, V, h, w), and the new key sum.
 
     Raises:
         ValueError: shapes that do not fit each other.
         TypeError: a state or key sum that is not float32.
+        RuntimeError: a backend that cannot run here.
     """
     batch, channels, height, width = key_BKHW.shape
     objects = state_BNKV.shape[1]
@@ -75,12 +150,25 @@ def read_state(
     _check("group", group_N, (objects,), single=False)
     if decay_B is not None:
         _check("decay", decay_B, (batch,), single=False)
+    if out is not None:
+        _check("out", out, tuple(key_sum_BGKHW.shape), single=True)
+    inputs = (key_BKHW, state_BNKV, key_sum_BGKHW, group_N)
+    kernels = _kernels(backend, *inputs, *([] if decay_B is None else [decay_B]))
+    if kernels is not None:
+        return kernels.read_state(*inputs, decay_B, dtype, out)
     with torch.autocast(key_BKHW.device.type, enabled=False):
-        return reference.read_state(key_BKHW, state_BNKV, key_sum_BGKHW, group_N, decay_B)
+        readout, key_sum = reference.read_state(*inputs, decay_B, dtype)
+    return readout, key_sum if out is None else out.copy_(key_sum)
 
 
 def update_state(
-    state_BNKV: Tensor, key_BKHW: Tensor, value_BNVHW: Tensor, gate_BV: Tensor
+    state_BNKV: Tensor,
+    key_BKHW: Tensor,
+    value_BNVHW: Tensor,
+    gate_BV: Tensor,
+    *,
+    out: Tensor | None = None,
+    backend: Backend = "auto",
 ) -> Tensor:
     """Forget by the gate, then add the frame: state * gate + sum over pixels of k v^T.
 
@@ -89,6 +177,8 @@ def update_state(
         key_BKHW: raw key map (B, K, h, w), any float type.
         value_BNVHW: (B, N, V, h, w), any float type.
         gate_BV: (B, V) in [0, 1], shared by all objects.
+        out: where the new state goes, contiguous; may be the old one. None: a new tensor.
+        backend: see the package.
 
     Returns:
         The new state, (B, N, K, V) float32.
@@ -96,11 +186,85 @@ def update_state(
     Raises:
         ValueError: shapes that do not fit each other.
         TypeError: a state that is not float32.
+        RuntimeError: a backend that cannot run here.
     """
     batch, channels, height, width = key_BKHW.shape
     objects, values = state_BNKV.shape[1], state_BNKV.shape[3]
     _check("state", state_BNKV, (batch, objects, channels, values), single=True)
     _check("value", value_BNVHW, (batch, objects, values, height, width), single=False)
     _check("gate", gate_BV, (batch, values), single=False)
+    if out is not None:
+        _check("out", out, tuple(state_BNKV.shape), single=True)
+        if not out.is_contiguous():
+            raise ValueError("out must be contiguous")
+    inputs = (state_BNKV, key_BKHW, value_BNVHW, gate_BV)
+    kernels = _kernels(backend, *inputs)
+    if kernels is not None:
+        return kernels.update_state(*inputs, out)
     with torch.autocast(key_BKHW.device.type, enabled=False):
-        return reference.update_state(state_BNKV, key_BKHW, value_BNVHW, gate_BV)
+        state = reference.update_state(*inputs)
+    return state if out is None else out.copy_(state)
+
+
+def gated_recurrent_update(
+    gates_BNCHW: Tensor,
+    sensory_BNSHW: Tensor,
+    *,
+    out: Tensor | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Renew the sensory memory: forget * sensory * (1 - update) + update * new.
+
+    Args:
+        gates_BNCHW: (B, N, 3 S, h, w), any float type: what becomes forget and update by a
+            sigmoid, and new by a tanh, in this order.
+        sensory_BNSHW: (B, N, S, h, w), any float type.
+        out: where the result goes; may be the old memory. None: a new tensor.
+        backend: see the package.
+
+    Returns:
+        (B, N, S, h, w), the type of `sensory_BNSHW`.
+
+    Raises:
+        ValueError: shapes that do not fit each other.
+        RuntimeError: a backend that cannot run here.
+    """
+    batch, objects, channels, height, width = sensory_BNSHW.shape
+    _check("gates", gates_BNCHW, (batch, objects, 3 * channels, height, width), single=False)
+    if out is not None:
+        _check("out", out, tuple(sensory_BNSHW.shape), single=False)
+    kernels = _kernels(backend, gates_BNCHW, sensory_BNSHW)
+    if kernels is not None:
+        return kernels.gated_recurrent_update(gates_BNCHW, sensory_BNSHW, out)
+    with torch.autocast(gates_BNCHW.device.type, enabled=False):
+        renewed = reference.gated_recurrent_update(gates_BNCHW, sensory_BNSHW)
+    return renewed if out is None else out.copy_(renewed)
+
+
+def decide_masks(
+    log_odds_BMHW: Tensor, *, dtype: torch.dtype = torch.float32, backend: Backend = "auto"
+) -> tuple[Tensor, Tensor]:
+    """Enlarge log-odds four times (bilinear, align_corners False), then softmax over channels.
+
+    Never holds a full-size map of every channel in float32.
+
+    Args:
+        log_odds_BMHW: (B, N + 1, H / 4, W / 4) float32, background first; at most 255 objects.
+        dtype: of the soft masks.
+        backend: see the package.
+
+    Returns:
+        Soft masks of the objects (B, N, H, W) in [0, 1], without the background, and the index
+        of the likeliest channel (B, H, W) uint8, 0 for background.
+
+    Raises:
+        ValueError: another shape, or more objects than eight bits count.
+        TypeError: log-odds that are not float32.
+        RuntimeError: a backend that cannot run here.
+    """
+    _check("log_odds", log_odds_BMHW, (None,) * 4, single=True)
+    if log_odds_BMHW.shape[1] > 256:
+        raise ValueError(f"{log_odds_BMHW.shape[1] - 1} objects; an index of 8 bits tells 255")
+    kernels = _kernels(backend, log_odds_BMHW)
+    module = reference if kernels is None else kernels
+    return module.decide_masks(log_odds_BMHW, dtype)

@@ -1,15 +1,26 @@
-"""Gated linear matching in plain PyTorch: the specification every faster form is tested against.
+"""Every operation in plain PyTorch: the specification every faster form is tested against.
 
 Letters: B batch, N objects, G groups of objects that entered together, K key channels, V value
-channels, h w the size at 1/16. All arithmetic is float32; gradients flow.
+channels, S sensory channels, h w the size at 1/16, H W that of a frame. All arithmetic is float32;
+gradients flow.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["read_state", "start_key_sum", "update_state"]
+__all__ = [
+    "decide_masks",
+    "gated_recurrent_update",
+    "read_state",
+    "start_key_sum",
+    "update_state",
+]
+
+SCALE = 4  # from the decoder's size to the frame's
+STRIP_VALUES = 1 << 24  # float32 values that decide_masks holds at a time, about
 
 
 def start_key_sum(key_BKHW: Tensor) -> Tensor:
@@ -22,7 +33,8 @@ def read_state(
     state_BNKV: Tensor,
     key_sum_BGKHW: Tensor,
     group_N: Tensor,
-    decay_B: Tensor | None = None,
+    decay_B: Tensor | None,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """Readout k^T S / norm, where norm is one number an image: the sum of k * Z over everything.
 
@@ -36,7 +48,7 @@ def read_state(
     readout = torch.matmul(scaled.transpose(2, 3), key.flatten(2).unsqueeze(1))
     if decay_B is not None:
         key_sum_BGKHW = key_sum_BGKHW * decay_B.float()[:, None, None, None, None]
-    return readout.unflatten(3, (height, width)), key_sum_BGKHW + key.unsqueeze(1)
+    return readout.unflatten(3, (height, width)).to(dtype), key_sum_BGKHW + key.unsqueeze(1)
 
 
 def update_state(
@@ -46,3 +58,34 @@ def update_state(
     key = key_BKHW.float().softmax(dim=1).flatten(2)
     added = torch.matmul(key.unsqueeze(1), value_BNVHW.float().flatten(3).transpose(2, 3))
     return state_BNKV * gate_BV.float()[:, None, None, :] + added
+
+
+def gated_recurrent_update(gates_BNCHW: Tensor, sensory_BNSHW: Tensor) -> Tensor:
+    """forget * sensory * (1 - update) + update * new."""
+    forget, update, new = gates_BNCHW.float().chunk(3, dim=2)
+    update = update.sigmoid()
+    kept = forget.sigmoid() * sensory_BNSHW.float() * (1 - update)
+    return (kept + update * new.tanh()).to(sensory_BNSHW.dtype)
+
+
+def decide_masks(log_odds_BMHW: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Log-odds enlarged four times, their softmax, and the channel that is largest.
+
+    Strips of rows, so that no full-size map of every channel exists; a row at a quarter of the
+    size reaches no further than the rows beside it.
+    """
+    batch, channels, rows, columns = log_odds_BMHW.shape
+    height, width = rows * SCALE, columns * SCALE
+    soft = log_odds_BMHW.new_empty(batch, channels - 1, height, width, dtype=dtype)
+    decided = torch.empty(batch, height, width, dtype=torch.uint8, device=soft.device)
+    step = max(1, STRIP_VALUES // (batch * channels * SCALE * width))
+    for top in range(0, rows, step):
+        bottom = min(top + step, rows)
+        above, below = min(1, top), min(1, rows - bottom)
+        strip = log_odds_BMHW[:, :, top - above : bottom + below]
+        large = F.interpolate(strip, scale_factor=SCALE, mode="bilinear")
+        large = large[:, :, above * SCALE : (above + bottom - top) * SCALE]
+        inside = slice(top * SCALE, bottom * SCALE)
+        decided[:, inside] = large.argmax(dim=1)
+        soft[:, :, inside] = large.softmax(dim=1)[:, 1:]
+    return soft, decided

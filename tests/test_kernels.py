@@ -1,0 +1,336 @@
+"""The Triton kernels against plain PyTorch and against float64.
+
+Run natively where there is a CUDA device, else in Triton's interpreter (conftest sets it up); and
+compiled for CUDA devices of three generations, which needs none.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from livos_kernels import (
+    decide_masks,
+    gated_recurrent_update,
+    read_state,
+    start_key_sum,
+    update_state,
+)
+
+pytest.importorskip("triton", reason="the kernels need triton (Linux only)")
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# batch, objects, key and value channels, rows, columns: odd sizes, one row, one column, one to ten
+# objects, more pixels than a block of the key sum and than a program of the update has.
+SHAPES = [
+    (1, 1, 64, 256, 6, 9),
+    (2, 3, 16, 40, 7, 11),
+    (1, 10, 64, 32, 5, 7),
+    (1, 2, 64, 64, 23, 29),
+    (1, 1, 24, 100, 1, 5),
+    (1, 2, 64, 32, 5, 1),
+]
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+
+
+def laid_out(map_: torch.Tensor, layout: torch.memory_format) -> torch.Tensor:
+    """(B, N, C, h, w) in a layout that a convolution of (B * N, C, h, w) may leave."""
+    return (
+        map_.flatten(0, 1).contiguous(memory_format=layout).unflatten(0, map_.shape[:2]).to(DEVICE)
+    )
+
+
+class Inputs:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        layout: torch.memory_format = torch.contiguous_format,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        b, n, k, v, h, w = shape
+        generator = torch.Generator().manual_seed(sum(shape))
+
+        def normal(*size: int) -> torch.Tensor:
+            return torch.randn(*size, generator=generator)
+
+        self.key = laid_out(normal(b, 1, k, h, w).mul(3).to(dtype), layout)[:, 0]
+        self.state = normal(b, n, k, v).to(DEVICE)
+        self.key_sum = laid_out(normal(b, 2, k, h, w).exp(), layout)
+        self.group = torch.arange(n, device=DEVICE) % 2
+        self.value = laid_out(normal(b, n, v, h, w).to(dtype), layout)
+        self.gate = normal(b, v).sigmoid().to(DEVICE, dtype)
+        self.decay = torch.rand(b, generator=generator).to(DEVICE)
+        self.gates = laid_out(normal(b, n, 3 * v, h, w).mul(4).to(dtype), layout)
+        self.sensory = laid_out(normal(b, n, v, h, w).to(dtype), layout)
+        self.log_odds = (normal(b, n + 1, h, w) * 6).to(DEVICE)
+
+    def double(self) -> Inputs:
+        for name, tensor in vars(self).items():
+            if tensor.is_floating_point():
+                setattr(self, name, tensor.double())
+        return self
+
+
+def close(got: torch.Tensor, want: torch.Tensor, limit: float) -> None:
+    """Largest error, relative to the largest value."""
+    assert got.shape == want.shape
+    error = float((got.double() - want.double()).abs().max() / want.double().abs().max())
+    assert error <= limit, error
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh memory is full of NaN: whatever a kernel does not write shows."""
+    empty, empty_like = torch.empty, torch.empty_like
+
+    def poison(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.fill_(float("nan") if tensor.is_floating_point() else 77)
+
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: poison(empty(*a, **k)))
+    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: poison(empty_like(*a, **k)))
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("shape", "decay"), list(zip(SHAPES, [None, 0.7, 0.0, 1.0, None, 0.7], strict=True))
+)
+def test_read_state(
+    shape: tuple[int, ...], layout: torch.memory_format, decay: float | None
+) -> None:
+    x, exact = Inputs(shape, layout), Inputs(shape).double()
+    decay_B = None if decay is None else torch.full((shape[0],), decay, device=DEVICE)
+    readout, key_sum = read_state(x.key, x.state, x.key_sum, x.group, decay_B, backend="triton")
+    key = exact.key.softmax(1)
+    norm = torch.einsum("bkhw,bgkhw->bg", key, exact.key_sum)[:, exact.group]
+    want = torch.einsum("bkhw,bnkv->bnvhw", key, exact.state) / norm[..., None, None, None]
+    close(readout, want, 2e-6)
+    close(key_sum, exact.key_sum * (1 if decay is None else decay) + key[:, None], 1e-6)
+    # The layout the network uses goes in and comes out.
+    if layout is torch.channels_last and shape[4] > 1 and shape[5] > 1:
+        assert readout.stride(2) == 1
+    again = read_state(x.key, x.state, x.key_sum, x.group, decay_B, backend="triton")
+    assert torch.equal(readout, again[0])
+    assert torch.equal(key_sum, again[1])
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("shape", "gate"), list(zip(SHAPES, [None, 0.0, 1.0, None, None, 1.0], strict=True))
+)
+def test_update_state(
+    shape: tuple[int, ...], layout: torch.memory_format, gate: float | None
+) -> None:
+    x, exact = Inputs(shape, layout), Inputs(shape).double()
+    if gate is not None:
+        x.gate.fill_(gate)
+        exact.gate.fill_(gate)
+    got = update_state(x.state, x.key, x.value, x.gate, backend="triton")
+    added = torch.einsum("bkhw,bnvhw->bnkv", exact.key.softmax(1), exact.value)
+    close(got, exact.state * exact.gate[:, None, None] + added, 2e-6)
+    # In place, and the same bits again.
+    where = x.state.clone()
+    assert update_state(where, x.key, x.value, x.gate, out=where, backend="triton") is where
+    assert torch.equal(where, got)
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gated_recurrent_update(shape: tuple[int, ...], layout: torch.memory_format) -> None:
+    x, exact = Inputs(shape, layout), Inputs(shape).double()
+    x.gates[0, 0, :, 0, 0] = exact.gates[0, 0, :, 0, 0] = 200.0  # saturates, does not overflow
+    x.gates[-1, -1, :, -1, -1] = exact.gates[-1, -1, :, -1, -1] = -200.0
+    got = gated_recurrent_update(x.gates, x.sensory, backend="triton")
+    forget, update, new = exact.gates.chunk(3, dim=2)
+    update = update.sigmoid()
+    close(got, forget.sigmoid() * exact.sensory * (1 - update) + update * new.tanh(), 1e-6)
+    where = x.sensory.clone()
+    gated_recurrent_update(x.gates, where, out=where, backend="triton")
+    assert torch.equal(where, got)
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("backend", ["triton", "torch"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_decide_masks(
+    shape: tuple[int, ...], backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import livos_kernels.reference
+
+    # Small strips, so that plain PyTorch is made to use several.
+    monkeypatch.setattr(livos_kernels.reference, "STRIP_VALUES", 4000)
+    x = Inputs(shape)
+    x.log_odds[0, :, 0, 0] = 2.5  # a tie goes to the first, the background
+    soft, decided = decide_masks(x.log_odds, backend=backend)
+    large = torch.nn.functional.interpolate(x.log_odds.double(), scale_factor=4, mode="bilinear")
+    close(soft, large.softmax(dim=1)[:, 1:], 2e-6)
+    assert decided.dtype == torch.uint8
+    assert int(decided[0, 0, 0]) == 0
+    # Where rounding decides, either of the two largest is right.
+    chosen = large.gather(1, decided[:, None].long())[:, 0]
+    assert float((large.amax(dim=1) - chosen).max()) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_cast_at_load_and_store(dtype: torch.dtype) -> None:
+    x = Inputs(SHAPES[3], torch.channels_last, dtype)
+    read = [
+        read_state(x.key, x.state, x.key_sum, x.group, x.decay, dtype=dtype, backend=backend)
+        for backend in ("torch", "triton")
+    ]
+    limit = torch.finfo(dtype).eps
+    for got, want in zip(read[1], read[0], strict=True):
+        assert got.dtype == want.dtype
+    close(read[1][0], read[0][0], limit)
+    close(read[1][1], read[0][1], 1e-6)
+    states = [
+        update_state(x.state, x.key, x.value, x.gate, backend=backend)
+        for backend in ("torch", "triton")
+    ]
+    assert states[1].dtype == torch.float32
+    close(states[1], states[0], 2e-6)
+    renewed = [
+        gated_recurrent_update(x.gates, x.sensory, backend=backend)
+        for backend in ("torch", "triton")
+    ]
+    assert renewed[1].dtype == dtype
+    close(renewed[1], renewed[0], limit)
+    soft = [decide_masks(x.log_odds, dtype=dtype, backend=b)[0] for b in ("torch", "triton")]
+    assert soft[1].dtype == dtype
+    close(soft[1], soft[0], limit)
+
+
+def test_a_video_in_two_parts_is_the_whole_to_the_bit() -> None:
+    """State and key sum, saved half way and loaded, go on to the same bits; also in place."""
+    frames = [Inputs((1, 2, 64, 64, 6, 9 + t)) for t in (0, 0, 0, 0)]
+    for t, frame in enumerate(frames):
+        frame.key = frame.key.roll(t, dims=2)
+
+    def run(state: torch.Tensor, key_sum: torch.Tensor, some: list[Inputs], in_place: bool) -> None:
+        for x in some:
+            out = key_sum if in_place else None
+            _, new = read_state(x.key, state, key_sum, x.group, x.decay, out=out, backend="triton")
+            key_sum.copy_(new)
+            state.copy_(
+                update_state(
+                    state, x.key, x.value, x.gate, out=state if in_place else None, backend="triton"
+                )
+            )
+
+    start = torch.cat([start_key_sum(frames[0].key)] * 2, dim=1)
+    whole, parts, placed = ((frames[0].state.clone(), start.clone()) for _ in range(3))
+    run(*whole, frames, False)
+    run(*parts, frames[:2], False)
+    resumed = [t.cpu().clone().to(DEVICE) for t in parts]
+    run(resumed[0], resumed[1], frames[2:], False)
+    run(*placed, frames, True)
+    for other in (resumed, placed):
+        assert torch.equal(whole[0], other[0])
+        assert torch.equal(whole[1], other[1])
+
+
+def test_a_window_of_a_larger_map_is_read_right() -> None:
+    """Its rows do not follow each other in memory: it is copied; as an output it is refused."""
+    x, exact = Inputs(SHAPES[3]), Inputs(SHAPES[3]).double()
+
+    def window(map_: torch.Tensor) -> torch.Tensor:
+        return map_[..., 3:20, 2:19]
+
+    key = window(exact.key).softmax(1)
+    added = torch.einsum("bkhw,bnvhw->bnkv", key, window(exact.value))
+    got = update_state(x.state, window(x.key), window(x.value), x.gate, backend="triton")
+    close(got, exact.state * exact.gate[:, None, None] + added, 2e-6)
+    norm = torch.einsum("bkhw,bgkhw->bg", key, window(exact.key_sum))[:, exact.group]
+    want = torch.einsum("bkhw,bnkv->bnvhw", key, exact.state) / norm[..., None, None, None]
+    total = window(x.key_sum)
+    close(read_state(window(x.key), x.state, total, x.group, backend="triton")[0], want, 2e-6)
+    with pytest.raises(ValueError, match="rows of an output"):
+        read_state(window(x.key), x.state, total, x.group, out=total, backend="triton")
+
+
+def test_an_explicit_backend_that_cannot_run_raises() -> None:
+    x = Inputs(SHAPES[0])
+    with pytest.raises(ValueError, match="backend must be one of"):
+        update_state(x.state, x.key, x.value, x.gate, backend="cuda")  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="have no gradients"):
+        update_state(x.state, x.key, x.value.requires_grad_(), x.gate, backend="triton")
+    assert update_state(x.state, x.key, x.value, x.gate).requires_grad  # auto: plain PyTorch
+    code = (
+        "import torch\nfrom livos_kernels import decide_masks\n"
+        "decide_masks(torch.zeros(1, 2, 3, 3), backend='triton')"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 1
+    assert "cannot run on cpu" in done.stderr
+
+
+COMPILE = """
+import sys
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+
+class Driver:
+    # All that compiling asks of a device.
+    def get_current_target(self): return GPUTarget("cuda", int(sys.argv[1]), 32)
+    def get_current_device(self): return 0
+    def get_current_stream(self, device): return 0
+
+
+driver.set_active(Driver())
+launch = JITFunction.run
+
+
+def compile_only(self, *arguments, grid, warmup, **options):
+    done = launch(self, *arguments, grid=grid, warmup=True, **options)
+    print(self.__name__, done.metadata.shared, len(done.asm["cubin"]))
+
+
+JITFunction.run = compile_only
+from livos_kernels import triton as kernels
+
+for dtype in (torch.float16, torch.float32):
+    def channels_last(channels):
+        map_ = torch.zeros(1, channels, 32, 64, dtype=dtype)
+        return map_.contiguous(memory_format=torch.channels_last)
+
+    key, value, gates = channels_last(64), channels_last(256)[None], channels_last(768)[None]
+    state, group = torch.zeros(1, 1, 64, 256), torch.zeros(1, dtype=torch.int64)
+    total = torch.zeros(1, 1, 64, 32, 64)
+    kernels.read_state(key, state, total, group, torch.ones(1), dtype)
+    kernels.update_state(state, key, value, torch.zeros(1, 256, dtype=dtype))
+    kernels.gated_recurrent_update(gates, value)
+    kernels.decide_masks(torch.zeros(1, 2, 128, 256), dtype)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("capability", "shared"), [(80, 163), (89, 99), (90, 227)])
+def test_kernels_compile_for_cuda(capability: int, shared: int, tmp_path: object) -> None:
+    """To machine code, within the shared memory (KiB) that a block may have there."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE, str(capability)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    names = {name for name, _, _ in lines}
+    assert names == {
+        f"_{n}_kernel" for n in ("count", "read", "update", "reduce", "gate", "decide")
+    }
+    assert max(int(used) for _, used, _ in lines) <= shared * 1024
+    assert min(int(size) for _, _, size in lines) > 0
