@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +14,16 @@ import torch
 from livos_cli.errors import InputError, UsageError
 from livos_cli.options import PRECISIONS
 
-__all__ = ["fast_bfloat16", "memory_errors", "peak_memory", "resolve_device", "resolve_precision"]
+__all__ = [
+    "fast_bfloat16",
+    "give_back_memory",
+    "memory_errors",
+    "memory_to_use",
+    "out_of_memory",
+    "peak_memory",
+    "resolve_device",
+    "resolve_precision",
+]
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -78,16 +89,56 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     return _DTYPES[name]
 
 
+def memory_to_use(device: torch.device) -> int:
+    """Bytes that the network may take where nothing was said: a share of what is free now."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int((free + held) * 0.8)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() // 2
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:"))
+    except (OSError, StopIteration):  # not Linux
+        sysconf = getattr(os, "sysconf", None)
+        free = sysconf("SC_PHYS_PAGES") * sysconf("SC_PAGE_SIZE") // 2 if sysconf else 4 << 30
+    try:  # a container's limit
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    except (OSError, ValueError):
+        pass
+    return free // 2
+
+
+def give_back_memory(device: torch.device) -> None:
+    """Return to the system what the C library keeps of freed memory (Linux; else nothing).
+
+    On a GPU nothing needs doing: PyTorch's cache is used again.
+    """
+    if device.type == "cpu" and sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not in every C library
+        if trim is not None:
+            trim(0)
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a tensor could not be allocated; on a CPU torch has no type for that."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 @contextmanager
 def memory_errors(device: torch.device, hint: str) -> Iterator[None]:
-    """Turn a GPU's out-of-memory error into one that says what to do.
+    """Turn an out-of-memory error into one that says what to do.
 
     Raises:
         InputError: in its place.
     """
     try:
         yield
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
         raise InputError(f"{device} has too little memory", hint) from None
 
 

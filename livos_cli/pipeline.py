@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
-from livos_cli.device import peak_memory
+from livos_cli.device import out_of_memory, peak_memory
 from livos_cli.errors import InputError, OutputError, UsageError
 from livos_cli.network.model import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
@@ -149,10 +148,12 @@ def run(
                 objects = len(tracker.object_ids)
                 seconds = time.monotonic() - started
                 on_frame(Progress(frames, seconds, objects, peak_memory(device)))
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             raise InputError(
                 f"{device} has too little memory at frame {frames}",
-                "use a smaller --max-size, or --chunk-objects 1",
+                "use a smaller --memory-budget or --max-size, or --chunk-objects 1",
             ) from None
         for sink in sinks:
             sink.drain(source.trailing_audio)
@@ -192,7 +193,12 @@ def make_tracker(model: LiVOS, options: SegmentOptions) -> Tracker:
         UsageError: sizes that make no sense.
     """
     try:
-        return Tracker(model, max_size=options.max_size, chunk_objects=options.chunk_objects)
+        return Tracker(
+            model,
+            max_size=options.max_size,
+            chunk_objects=options.chunk_objects,
+            memory_budget=options.memory_budget,
+        )
     except ValueError as error:
         raise UsageError(str(error), "see `livos segment --help`") from None
 

@@ -9,9 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from livos_kernels import decide_masks
 from torch import Tensor
 
-from livos_cli.network.model import STRIDE, LiVOS, Memory
+from livos_cli.device import give_back_memory, memory_to_use, out_of_memory
+from livos_cli.errors import InputError
+from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
+from livos_cli.network.layers import enlarge
+from livos_cli.network.model import LiVOS, Memory
+from livos_cli.network.strips import STRIDE
 
 __all__ = ["Tracker", "working_size"]
 
@@ -38,10 +44,18 @@ class Tracker:
             for; -1: the frame's own.
         chunk_objects: objects encoded and decoded at a time, 0 for all. Bounds memory with many
             objects; the result is the same.
+        memory_budget: bytes that the network may use, weights counted. Where a frame needs more
+            it is computed in horizontal strips; the result is the same to rounding. None: a share
+            of what the device has free at the first frame.
     """
 
     def __init__(
-        self, model: LiVOS, *, max_size: int | None = None, chunk_objects: int = 0
+        self,
+        model: LiVOS,
+        *,
+        max_size: int | None = None,
+        chunk_objects: int = 0,
+        memory_budget: int | None = None,
     ) -> None:
         if chunk_objects < 0:
             raise ValueError(f"chunk_objects must be 0 (all) or more, not {chunk_objects}")
@@ -49,7 +63,11 @@ class Tracker:
         self.max_size = model.config.size if max_size is None else max_size
         if self.max_size != -1 and self.max_size < STRIDE:
             raise ValueError(f"max_size must be -1 or at least {STRIDE}, not {self.max_size}")
+        if memory_budget is not None and memory_budget <= 0:
+            raise ValueError(f"memory_budget must be above 0, not {memory_budget}")
         self.chunk_objects = chunk_objects
+        self._budget, self._fixed_budget = memory_budget, memory_budget is not None
+        self._rows_at_most = 0  # set where memory ran out all the same
         self._ids: list[int] = []
         self._memory: Memory | None = None
         self._frame_size: tuple[int, int] | None = None
@@ -75,6 +93,7 @@ class Tracker:
 
         Raises:
             ValueError: a frame or mask of the wrong shape or type.
+            InputError: the frame does not fit the memory budget.
         """
         prob, given = self._advance(frame, mask)
         height, width = self._size()
@@ -89,14 +108,18 @@ class Tracker:
     ) -> np.ndarray:
         """Like `step`, but decided: the id of the likeliest object at every pixel.
 
-        Needs two full-size maps instead of one an object.
+        Needs far less memory: no full-size map an object in float32.
 
         Returns:
             (H, W), 0 for background; uint8 while all ids are 0 to 255, else int64.
         """
-        prob, given = self._advance(frame, mask)
+        result, given = self._advance(frame, mask, decide=True)
         size = self._size()
         dtype = torch.uint8 if all(0 < i <= 255 for i in self._ids) else torch.int64
+        if result.dtype == torch.uint8:
+            names = np.array([0, *self._ids], np.uint8 if dtype == torch.uint8 else np.int64)
+            return names[result.cpu().numpy()]
+        prob = result
         decided = torch.zeros(size, dtype=dtype, device=prob.device)
         best = None
         for object_id, channel in zip([0, *self._ids], prob, strict=True):
@@ -195,32 +218,103 @@ class Tracker:
         return self._frame_size
 
     def _advance(
-        self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None
+        self,
+        frame: np.ndarray | Tensor,
+        mask: np.ndarray | Tensor | None,
+        *,
+        decide: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """-> (N + 1, h', w') probabilities at the working size, and the given mask at full size."""
-        image, given = self._check(frame, mask)
-        height, width = self._size()
-        size = working_size(height, width, self.max_size)
-        padding = _padding(*size)
-        features = self.model.encode_image(F.pad(_to_float(image, size), padding))
+        """Compute a frame; where memory is short, once more with half as many rows at a time.
 
+        Returns:
+            (N + 1, h', w') float32 probabilities at the working size; or, if `decide` and
+            nothing more is to be done with them, (h', w') uint8 channels. And the given mask at
+            full size.
+        """
+        image, given = self._check(frame, mask)
+        size = working_size(*self._size(), self.max_size)
+        padded = F.pad(_reduce(image, size), _padding(*size))
+        decide = decide and given is None and size == self._size() and len(self._ids) < 256
+        height, width = (side // STRIDE for side in padded.shape[-2:])
+        rows = self._rows(height, width)
+        try:
+            result = self._compute(padded, given, size, rows, decide=decide)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            result = None
+        if result is None:  # outside of `except`, whose traceback holds on to the frame's tensors
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._rows_at_most = max(1, (rows or height) // 2)
+            result = self._compute(padded, given, size, self._rows_at_most, decide=decide)
+        left, _, top, _ = _padding(*size)
+        return result[..., top : top + size[0], left : left + size[1]], given
+
+    def _rows(self, height: int, width: int) -> int:
+        """Rows of the 1/16 grid to compute at a time, 0 for all."""
+        weights = sum(p.numel() * p.itemsize for p in self.model.parameters())
+        if self._budget is None:
+            self._budget = memory_to_use(self.model.device) + weights
+        config, itemsize = self.model.config, self.model.dtype.itemsize
+        frame = (height, width, max(1, len(self._ids)), itemsize)
+        rows = rows_within(self._budget - weights, config, *frame, chunk=self.chunk_objects)
+        if rows is None:
+            if self._fixed_budget:
+                least = working_memory(config, *frame, rows=FEWEST_ROWS) + weights
+                raise InputError(
+                    f"frames of {width * STRIDE}x{height * STRIDE} with {frame[2]} objects need "
+                    f"{least / 2**30:.2f} GiB, more than the memory budget",
+                    "use a larger --memory-budget or a smaller --max-size",
+                )
+            rows = FEWEST_ROWS
+        if self._rows_at_most:
+            rows = min(rows or height, self._rows_at_most)
+        return rows
+
+    def _compute(
+        self,
+        image: Tensor,
+        given: Tensor | None,
+        size: tuple[int, int],
+        rows: int,
+        *,
+        decide: bool,
+    ) -> Tensor:
+        """All of a frame, padded; renews the memory."""
+        chunk = 1 if rows else self.chunk_objects
+        device = self.model.device
+        features = self.model.encode_image(image, rows)
+        if rows:  # memory is short: what one stage is done with must not lie idle in the next
+            give_back_memory(device)
         memory, ids = self._memory, list(self._ids)
+        soft = None
         if memory is None:
-            prob = features.image.new_ones(1, *features.image.shape[-2:], dtype=torch.float32)
+            result = torch.ones(1, *image.shape[-2:], device=device)
         else:
-            log_odds, memory = self.model.read(features, memory, chunk=self.chunk_objects)
-            prob = log_odds[0].softmax(dim=0)
+            log_odds, memory = self.model.read(features, memory, chunk=chunk, rows=rows)
+            if decide:
+                soft, decided = decide_masks(log_odds, dtype=self.model.dtype)
+                result = decided[0]
+            else:
+                result = enlarge(log_odds)[0].softmax(dim=0)
+            del log_odds
+        features = features.without_skips()
+        if rows:
+            give_back_memory(device)
         if given is not None and (seen := [i for i in given.unique().tolist() if i]):
             if new := [i for i in seen if i not in ids]:
                 memory = self.model.enter(features, memory, len(new))
                 ids += new
-            prob = _impose(prob, F.pad(_reduce_ids(given, size), padding), ids)
+            result = _impose(result, F.pad(_reduce_ids(given, size), _padding(*size)), ids)
         if memory is not None:
-            memory = self.model.write(features, memory, prob[None, 1:], chunk=self.chunk_objects)
+            soft = result[None, 1:] if soft is None else soft
+            memory = self.model.write(features, memory, soft, chunk=chunk, rows=rows)
         # Only now, so that an error above leaves the tracker as it was.
         self._memory, self._ids = memory, ids
-        left, _, top, _ = padding
-        return prob[:, top : top + size[0], left : left + size[1]], given
+        if rows:
+            give_back_memory(device)
+        return result
 
     def _impose(self, prob: Tensor, given: Tensor | None) -> Tensor:
         return prob if given is None else _impose(prob, given, self._ids)
@@ -259,15 +353,14 @@ def _padding(height: int, width: int) -> tuple[int, int, int, int]:
     return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
 
 
-def _to_float(image_HW3: Tensor, size: tuple[int, int]) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, h', w') float32 in [0, 1], reduced with antialiasing."""
+def _reduce(image_HW3: Tensor, size: tuple[int, int]) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, h', w') uint8, or float32 in [0, 1]; reduced with antialiasing."""
     image = image_HW3.permute(2, 0, 1)[None]
-    if image.shape[-2:] != size:
-        if image.device.type == "cpu":  # eight bits are enough, and four times less memory
-            image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
-        else:
-            image = F.interpolate(image.float(), size=size, mode="bilinear", antialias=True)
-    return image.float() / 255
+    if image.shape[-2:] == size:
+        return image
+    if image.device.type == "cpu":  # eight bits are enough, and four times less memory
+        return F.interpolate(image, size=size, mode="bilinear", antialias=True)
+    return F.interpolate(image.float(), size=size, mode="bilinear", antialias=True) / 255
 
 
 def _reduce_ids(ids_HW: Tensor, size: tuple[int, int]) -> Tensor:

@@ -80,6 +80,8 @@ def test_intermediate_results(shared: Path, models: dict[str, LiVOS]) -> None:
                 key = f"frame{frame_index}.{name}.{i}"
                 if key in data.files:
                     assert isinstance(got, torch.Tensor)
+                    if name == "gate_projector":  # gives means of rows, for strips of them
+                        got = got.mean(dim=(2, 3))
                     limit = 1e-5 if name == "image_encoder" else 2e-3
                     assert relative(got, data[key]) < limit, key
                     checked.append(key)

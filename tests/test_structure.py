@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "options": {"errors"},
     "device": BASICS,
     "network": BASICS | {"livos_kernels"},
-    "tracker": BASICS | {"network", "livos_kernels"},
+    "tracker": BASICS | {"device", "network", "livos_kernels"},
     "video": BASICS,
     "weights": BASICS | {"device", "files", "network"},
     "pipeline": BASICS | {"device", "network", "tracker", "video"},

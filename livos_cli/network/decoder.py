@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.layers import SensoryUpdater, area_average
+from livos_cli.network.strips import DECODER_HALO, Strip, in_strips
 
 __all__ = ["MaskDecoder"]
 
@@ -27,9 +28,10 @@ class UpsampleBlock(nn.Module):
         """(B, N, C, h, w) and (B, C, 2h, 2w) -> (B, N, C', 2h, 2w)."""
         batch, objects = x_BNCHW.shape[:2]
         x = F.interpolate(x_BNCHW.flatten(0, 1), scale_factor=2, mode="bilinear")
-        x = x + skip_BCHW.repeat_interleave(objects, dim=0)
+        x = (x.unflatten(0, (batch, objects)) + skip_BCHW.unsqueeze(1)).flatten(0, 1)
         branch = F.gelu(self.conv2(F.gelu(self.conv1(x))))
-        return (self.linear_proj(x) + branch).unflatten(0, (batch, objects))
+        branch += self.linear_proj(x)
+        return branch.unflatten(0, (batch, objects))
 
 
 class DecoderSensoryUpdater(SensoryUpdater):
@@ -42,16 +44,14 @@ class DecoderSensoryUpdater(SensoryUpdater):
         self.g8_conv = nn.Conv2d(width8, config.sensory, 1)
         self.g4_conv = nn.Conv2d(width4 + 1, config.sensory, 1)
 
-    def forward(  # type: ignore[override]
-        self, v16: Tensor, v8: Tensor, v4: Tensor, logits: Tensor, sensory_BNSHW: Tensor
-    ) -> Tensor:
-        v4 = torch.cat([v4, logits.unsqueeze(2)], dim=2)
-        mixed = (
+    def mix(self, v16: Tensor, v8: Tensor, v4: Tensor, logits: Tensor) -> Tensor:
+        """What the memory is renewed from, (B * N, S, h, w)."""
+        fine = torch.cat([area_average(v4, 4), area_average(logits.unsqueeze(2), 4)], dim=2)
+        return (
             self.g16_conv(v16.flatten(0, 1))
             + self.g8_conv(area_average(v8, 2).flatten(0, 1))
-            + self.g4_conv(area_average(v4, 4).flatten(0, 1))
+            + self.g4_conv(fine.flatten(0, 1))
         )
-        return super().forward(mixed.unflatten(0, v16.shape[:2]), sensory_BNSHW)
 
 
 class MaskDecoder(nn.Module):
@@ -68,36 +68,51 @@ class MaskDecoder(nn.Module):
         self.pred = nn.Conv2d(width4, 1, 1)
         self.sensory_updater = DecoderSensoryUpdater(config)
 
+    def project(self, f8: Tensor, f4: Tensor) -> tuple[Tensor, Tensor]:
+        """Image features at 1/8 and 1/4 -> the skips, once a frame for all objects."""
+        return self.linear_proj_f8(f8), self.linear_proj_f4(f4)
+
     def decode(
-        self, v16: Tensor, skip8: Tensor, skip4: Tensor, sensory: Tensor
+        self, v16: Tensor, skip8: Tensor, skip4: Tensor, sensory: Tensor, rows: int
     ) -> tuple[Tensor, Tensor]:
-        """For some of the objects, with the skips already projected."""
-        v8 = self.upsample_16_to_8(v16, skip8)
-        v4 = self.upsample_8_to_4(v8, skip4)
-        logits = self.pred(v4.flatten(0, 1)).squeeze(1).unflatten(0, v16.shape[:2])
-        return logits, self.sensory_updater(v16, v8, v4, logits, sensory)
+        """For some of the objects."""
+        outer = v16.shape[:2]
+
+        def decode_strip(strip: Strip) -> tuple[Tensor, ...]:
+            coarse = strip.take(v16)
+            v8 = self.upsample_16_to_8(coarse, strip.take(skip8, 2))
+            v4 = self.upsample_8_to_4(v8, strip.take(skip4, 4))
+            logits = self.pred(v4.flatten(0, 1))
+            seen = logits.squeeze(1).unflatten(0, outer)
+            mixed = self.sensory_updater.mix(coarse, v8, v4, seen)
+            return strip.keep(logits, 4), strip.keep(mixed)
+
+        logits, mixed = in_strips(decode_strip, v16.shape[-2], rows, DECODER_HALO)
+        renewed = self.sensory_updater(mixed.unflatten(0, outer), sensory, rows)
+        return logits.squeeze(1).unflatten(0, outer), renewed
 
     def forward(
         self,
         v16_BNCHW: Tensor,
-        f8_BCHW: Tensor,
-        f4_BCHW: Tensor,
+        skip8_BCHW: Tensor,
+        skip4_BCHW: Tensor,
         sensory_BNSHW: Tensor,
         chunk: int = 0,
+        rows: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """-> logits (B, N, 4h, 4w), sensory memory (B, N, S, h, w).
 
         Args:
             v16_BNCHW: the transformer's map.
-            f8_BCHW: image feature at 1/8.
-            f4_BCHW: image feature at 1/4.
+            skip8_BCHW: from `project`, at 1/8.
+            skip4_BCHW: from `project`, at 1/4.
             sensory_BNSHW: sensory memory before this frame.
             chunk: objects decoded at a time, 0 for all; bounds memory, changes nothing else.
+            rows: of the 1/16 grid, decoded at a time, likewise.
         """
-        skip8, skip4 = self.linear_proj_f8(f8_BCHW), self.linear_proj_f4(f4_BCHW)
         step = chunk or v16_BNCHW.shape[1]
         parts = [
-            self.decode(v16, skip8, skip4, sensory)
+            self.decode(v16, skip8_BCHW, skip4_BCHW, sensory, rows)
             for v16, sensory in zip(
                 v16_BNCHW.split(step, 1), sensory_BNSHW.split(step, 1), strict=True
             )

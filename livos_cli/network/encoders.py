@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.layers import Fuser, PositionalEncoding, SensoryUpdater, others_of
 from livos_cli.network.resnet import BasicBlock, ResNet
+from livos_cli.network.strips import STRIDE, Strip, in_strips, mask_encoder_halo
 
-__all__ = ["GateProjector", "KeyProjector", "MaskEncoder", "ObjectSummarizer", "PixelProjector"]
+__all__ = [
+    "GateProjector",
+    "KeyProjector",
+    "MaskEncoder",
+    "Normalised",
+    "ObjectSummarizer",
+    "PixelProjector",
+]
+
+Normalised = Callable[[Strip], Tensor]  # normalised RGB (B, 3, rows, W) of a strip
 
 
 class KeyProjector(nn.Module):
@@ -36,14 +48,18 @@ class PixelProjector(nn.Module):
 
 
 class GateProjector(nn.Module):
-    """f16 -> gate (B, V) in (0, 1): how much of the state each value channel keeps."""
+    """f16 -> gate (B, V) in (0, 1): how much of the state each value channel keeps.
+
+    The mean over pixels is taken over columns here and over rows by whoever has all of them.
+    """
 
     def __init__(self, config: LiVOSConfig) -> None:
         super().__init__()
         self.layer = nn.Conv2d(config.feature_widths[0], config.value, 1)
 
     def forward(self, f16: Tensor) -> Tensor:
-        return self.layer(f16).sigmoid().mean(dim=(2, 3))
+        """-> (B, V, h, 1) float32."""
+        return self.layer(f16).sigmoid_().mean(dim=3, keepdim=True, dtype=torch.float32)
 
 
 class MaskEncoder(ResNet):
@@ -51,52 +67,67 @@ class MaskEncoder(ResNet):
 
     def __init__(self, config: LiVOSConfig) -> None:
         super().__init__(5, BasicBlock, config.stem, config.stages, config.mask_depths)
+        self.halo = mask_encoder_halo(config)
         self.fuser = Fuser(config.pixel, config.stages[2], config.value)
         self.sensory_updater = SensoryUpdater(config.value, config.sensory)
 
     def encode(
-        self, image_B3HW: Tensor, pixel_BCHW: Tensor, sensory: Tensor, masks: Tensor, others: Tensor
+        self,
+        image: Normalised,
+        pixel_BCHW: Tensor,
+        sensory: Tensor,
+        masks: Tensor,
+        some: slice,
+        rows: int,
     ) -> tuple[Tensor, Tensor]:
-        """For some of the objects: sensory (B, N, S, h, w), masks and others (B, N, H, W)."""
-        batch, objects = masks.shape[:2]
-        stacked = torch.cat(
-            [
-                image_B3HW.unsqueeze(1).expand(-1, objects, -1, -1, -1),
-                masks.unsqueeze(2).to(image_B3HW.dtype),
-                others.unsqueeze(2).to(image_B3HW.dtype),
-            ],
-            dim=2,
-        )
-        features, _, _ = super().forward(stacked.flatten(0, 1))
-        value = self.fuser(pixel_BCHW, features.unflatten(0, (batch, objects)))
-        return value, self.sensory_updater(value, sensory)
+        """For some of the objects: sensory (B, N, S, h, w); masks (B, N, H, W) are of all."""
+        outer = sensory.shape[:2]
+
+        def features(strip: Strip) -> tuple[Tensor, ...]:
+            part = strip.take(masks, STRIDE)
+            rgb = image(strip)
+            stacked = torch.cat(
+                [
+                    rgb.unsqueeze(1).expand(-1, outer[1], -1, -1, -1),
+                    part[:, some].unsqueeze(2).to(rgb.dtype),
+                    others_of(part)[:, some].unsqueeze(2).to(rgb.dtype),
+                ],
+                dim=2,
+            ).flatten(0, 1)
+            if self.conv1.weight.is_contiguous(memory_format=torch.channels_last):
+                stacked = stacked.contiguous(memory_format=torch.channels_last)
+            f16, _, _ = ResNet.forward(self, stacked)
+            return (strip.keep(f16),)
+
+        height = pixel_BCHW.shape[-2]
+        (f16,) = in_strips(features, height, rows, self.halo)
+        value = self.fuser(pixel_BCHW, f16.unflatten(0, outer))
+        return value, self.sensory_updater(value, sensory, rows)
 
     def forward(  # type: ignore[override]
         self,
-        image_B3HW: Tensor,
+        image: Normalised,
         pixel_BCHW: Tensor,
         sensory_BNSHW: Tensor,
         masks_BNHW: Tensor,
         chunk: int = 0,
+        rows: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """-> value (B, N, V, h, w), sensory memory (B, N, S, h, w).
 
         Args:
-            image_B3HW: normalised RGB.
+            image: gives the normalised RGB of a strip.
             pixel_BCHW: pixel feature of the same frame.
             sensory_BNSHW: sensory memory before this frame's mask.
             masks_BNHW: soft masks in [0, 1].
             chunk: objects encoded at a time, 0 for all; bounds memory, changes nothing else.
+            rows: of the 1/16 grid, encoded at a time, likewise.
         """
-        others = others_of(masks_BNHW)
         step = chunk or masks_BNHW.shape[1]
         parts = [
-            self.encode(image_B3HW, pixel_BCHW, *some)
-            for some in zip(
-                sensory_BNSHW.split(step, 1),
-                masks_BNHW.split(step, 1),
-                others.split(step, 1),
-                strict=True,
+            self.encode(image, pixel_BCHW, sensory, masks_BNHW, slice(start, start + step), rows)
+            for start, sensory in zip(
+                range(0, masks_BNHW.shape[1], step), sensory_BNSHW.split(step, 1), strict=True
             )
         ]
         if len(parts) == 1:

@@ -6,7 +6,10 @@ import math
 
 import torch
 import torch.nn.functional as F
+from livos_kernels import gated_recurrent_update
 from torch import Tensor, nn
+
+from livos_cli.network.strips import Strip, in_strips
 
 __all__ = [
     "AttentionResBlock",
@@ -15,6 +18,7 @@ __all__ = [
     "SensoryUpdater",
     "aggregate",
     "area_average",
+    "enlarge",
     "others_of",
 ]
 
@@ -41,6 +45,11 @@ def area_average(x: Tensor, factor: int) -> Tensor:
     return F.avg_pool2d(x.flatten(0, -4), factor).unflatten(0, x.shape[:-3])
 
 
+def enlarge(log_odds: Tensor) -> Tensor:
+    """From the decoder's size to the frame's, (B, M, H/4, W/4) -> (B, M, H, W)."""
+    return F.interpolate(log_odds, scale_factor=4, mode="bilinear")
+
+
 class AttentionResBlock(nn.Module):
     """Residual block whose branch is weighted by channel attention (ECA, Wang et al. 2020)."""
 
@@ -54,9 +63,9 @@ class AttentionResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> the same shape."""
-        out = self.conv2(F.relu(self.conv1(F.relu(x))))
+        out = self.conv2(F.relu_(self.conv1(F.relu(x))))
         attention = self.conv(out.mean(dim=(2, 3)).unsqueeze(1)).sigmoid()
-        return out * attention.transpose(1, 2).unsqueeze(-1) + x
+        return torch.addcmul(x, out, attention.transpose(1, 2).unsqueeze(-1))
 
 
 class Fuser(nn.Module):
@@ -84,12 +93,19 @@ class SensoryUpdater(nn.Module):
         super().__init__()
         self.transform = nn.Conv2d(width + sensory, 3 * sensory, 3, padding=1)
 
-    def forward(self, x_BNCHW: Tensor, sensory_BNSHW: Tensor) -> Tensor:
-        """-> the new sensory memory, (B, N, S, h, w)."""
-        joined = torch.cat([x_BNCHW, sensory_BNSHW], dim=2).flatten(0, 1)
-        forget, update, new = self.transform(joined).unflatten(0, x_BNCHW.shape[:2]).chunk(3, dim=2)
-        update = update.sigmoid()
-        return forget.sigmoid() * sensory_BNSHW * (1 - update) + update * new.tanh()
+    def forward(self, x_BNCHW: Tensor, sensory_BNSHW: Tensor, rows: int = 0) -> Tensor:
+        """-> the new sensory memory, (B, N, S, h, w); `rows` at a time, 0 for all."""
+        outer, height = x_BNCHW.shape[:2], x_BNCHW.shape[-2]
+
+        def renew(strip: Strip) -> tuple[Tensor, ...]:
+            old = strip.take(sensory_BNSHW)
+            joined = torch.cat([strip.take(x_BNCHW), old], dim=2).flatten(0, 1)
+            gates = self.transform(joined).unflatten(0, outer)
+            renewed = gated_recurrent_update(strip.keep(gates), strip.keep(old))
+            return (renewed.flatten(0, 1),)
+
+        (renewed,) = in_strips(renew, height, rows, halo=1)
+        return renewed.unflatten(0, outer)
 
 
 class PositionalEncoding(nn.Module):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from livos_kernels import read_state, start_key_sum, update_state
 from torch import Tensor, nn
 
@@ -20,23 +19,27 @@ from livos_cli.network.encoders import (
 )
 from livos_cli.network.layers import aggregate, area_average, others_of
 from livos_cli.network.resnet import ResNet, block_of
+from livos_cli.network.strips import STRIDE, Strip, encoder_halo, in_strips
 from livos_cli.network.transformer import ObjectTransformer, PixelFuser
 
 __all__ = ["STRIDE", "Features", "LiVOS", "Memory"]
-
-STRIDE = 16  # frame sizes the network takes are multiples of this
 
 
 @dataclass(frozen=True)
 class Features:
     """What one frame gives, whatever its objects."""
 
-    image: Tensor  # (B, 3, H, W), normalised
-    f8: Tensor  # (B, C, H/8, W/8)
-    f4: Tensor  # (B, C, H/4, W/4)
+    image: Tensor  # (B, 3, H, W) as it was given: uint8, or float in [0, 1]
+    skip8: Tensor  # (B, C, H/8, W/8), projected for the decoder
+    skip4: Tensor  # (B, C, H/4, W/4), likewise
     pixel: Tensor  # (B, C, h, w)
     key: Tensor  # (B, K, h, w), before its softmax
-    gate: Tensor  # (B, V) in (0, 1)
+    gate: Tensor  # (B, V) in (0, 1), float32
+
+    def without_skips(self) -> Features:
+        """What `write` needs; the skips are most of the memory."""
+        nothing = self.pixel.new_empty(0)
+        return replace(self, skip8=nothing, skip4=nothing)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Memory:
     group: Tensor  # (N,) int64
     sensory: Tensor  # (B, N, S, h, w), network's precision
     objects: Tensor  # (B, N, Q, embed + 1) float32
-    masks: Tensor  # (B, N, H, W) float32, the last frame's soft masks
+    masks: Tensor  # (B, N, h, w) float32, the last frame's soft masks, averaged
 
 
 class LiVOS(nn.Module):
@@ -88,23 +91,37 @@ class LiVOS(nn.Module):
         """Where the weights are."""
         return self.pix_projector.layer.weight.device
 
-    def encode_image(self, rgb_B3HW: Tensor) -> Features:
-        """Args: rgb_B3HW: float RGB in [0, 1], sides multiples of 16."""
+    def normalise(self, rgb_B3HW: Tensor, strip: Strip) -> Tensor:
+        """A strip of a frame as the encoders take it, in the layout of the weights."""
+        rgb = strip.take(rgb_B3HW, STRIDE)
+        if rgb.dtype == torch.uint8:
+            rgb = rgb.float() / 255
+        image = ((rgb - self.mean.to(rgb)) / self.std.to(rgb)).to(self.dtype)
+        if self.image_encoder.conv1.weight.is_contiguous(memory_format=torch.channels_last):
+            image = image.contiguous(memory_format=torch.channels_last)
+        return image
+
+    def encode_image(self, rgb_B3HW: Tensor, rows: int = 0) -> Features:
+        """What a frame gives whatever its objects.
+
+        Args:
+            rgb_B3HW: RGB, uint8 or float in [0, 1], sides multiples of 16.
+            rows: of the 1/16 grid, encoded at a time; 0 for all. Bounds memory, changes nothing
+                else.
+        """
         if rgb_B3HW.shape[-1] % STRIDE or rgb_B3HW.shape[-2] % STRIDE:
             raise ValueError(f"frame sides must be multiples of {STRIDE}, not {rgb_B3HW.shape}")
-        image = ((rgb_B3HW - self.mean.to(rgb_B3HW)) / self.std.to(rgb_B3HW)).to(self.dtype)
-        if image.device.type != "cuda":
-            # Channels last is what oneDNN's convolutions want; weights are laid out alike.
-            image = image.contiguous(memory_format=torch.channels_last)
-        f16, f8, f4 = self.image_encoder(image)
-        return Features(
-            image=image,
-            f8=f8,
-            f4=f4,
-            pixel=self.pix_projector(f16),
-            key=self.key_projector(f16),
-            gate=self.gate_projector(f16),
-        )
+
+        def encode(strip: Strip) -> tuple[Tensor, ...]:
+            f16, f8, f4 = self.image_encoder(self.normalise(rgb_B3HW, strip))
+            skip8, skip4 = self.mask_decoder.project(strip.keep(f8, 2), strip.keep(f4, 4))
+            key = strip.keep(self.key_projector(f16))
+            f16 = strip.keep(f16)
+            return skip8, skip4, self.pix_projector(f16), key, self.gate_projector(f16)
+
+        height = rgb_B3HW.shape[-2] // STRIDE
+        skip8, skip4, pixel, key, gate = in_strips(encode, height, rows, encoder_halo(self.config))
+        return Features(rgb_B3HW, skip8, skip4, pixel, key, gate.mean(dim=(2, 3)))
 
     def read(
         self,
@@ -112,46 +129,88 @@ class LiVOS(nn.Module):
         memory: Memory,
         *,
         chunk: int = 0,
+        rows: int = 0,
         collect: list[Tensor] | None = None,
     ) -> tuple[Tensor, Memory]:
         """Find the objects in a new frame.
 
+        Args:
+            features: of the frame.
+            memory: of the frames before.
+            chunk: objects decoded at a time, 0 for all.
+            rows: of the 1/16 grid, decoded at a time, 0 for all.
+            collect: see `ObjectTransformer`.
+
         Returns:
-            Log-odds (B, N+1, H, W) float32, background first, and the memory with this frame's
-            key counted and the sensory memory renewed. Its masks are still the last frame's.
+            Log-odds (B, N+1, H/4, W/4) float32, background first, and the memory with this
+            frame's key counted and the sensory memory renewed. Its masks are still the last
+            frame's.
         """
-        decay = features.gate.float().mean(dim=1) if self.config.normaliser == "gated" else None
+        decay = features.gate.mean(dim=1) if self.config.normaliser == "gated" else None
         readout, key_sum = read_state(
-            features.key, memory.state, memory.key_sum, memory.group, decay
+            features.key,
+            memory.state,
+            memory.key_sum,
+            memory.group,
+            decay,
+            dtype=features.pixel.dtype,
         )
-        small = area_average(memory.masks, STRIDE)
-        # "others" is clamped at full size, so it is averaged for itself.
-        others = area_average(others_of(memory.masks), STRIDE)
+        # A frame's soft masks never sum to more than 1, so the clamp of "others" leaves their
+        # mean as it is.
         fused = self.pixel_fuser(
-            features.pixel, readout.to(features.pixel.dtype), memory.sensory, small, others
+            features.pixel, readout, memory.sensory, memory.masks, others_of(memory.masks)
         )
+        del readout
         refined = self.object_transformer(fused, memory.objects, collect)
+        del fused
         logits, sensory = self.mask_decoder(
-            refined, features.f8, features.f4, memory.sensory, chunk
+            refined, features.skip8, features.skip4, memory.sensory, chunk, rows
         )
-        log_odds = aggregate(logits.float().sigmoid())
-        log_odds = F.interpolate(log_odds, scale_factor=4, mode="bilinear")
-        return log_odds, replace(memory, key_sum=key_sum, sensory=sensory)
+        return aggregate(logits.float().sigmoid()), replace(
+            memory, key_sum=key_sum, sensory=sensory
+        )
 
     def write(
-        self, features: Features, memory: Memory, masks_BNHW: Tensor, *, chunk: int = 0
+        self,
+        features: Features,
+        memory: Memory,
+        masks_BNHW: Tensor,
+        *,
+        chunk: int = 0,
+        rows: int = 0,
     ) -> Memory:
-        """Remember a frame with its masks (float32 in [0, 1]; as many as `memory` has objects)."""
+        """Remember a frame with its masks.
+
+        Args:
+            features: of the frame.
+            memory: from `read`, or `enter`.
+            masks_BNHW: soft masks in [0, 1], float, as many as `memory` has objects.
+            chunk: objects encoded at a time, 0 for all.
+            rows: of the 1/16 grid, encoded at a time, 0 for all.
+        """
         value, sensory = self.mask_encoder(
-            features.image, features.pixel, memory.sensory, masks_BNHW, chunk
+            lambda strip: self.normalise(features.image, strip),
+            features.pixel,
+            memory.sensory,
+            masks_BNHW,
+            chunk,
+            rows,
         )
-        summary = self.object_summarizer(value, area_average(masks_BNHW, STRIDE))
+        small = area_average(masks_BNHW, STRIDE).float()
+        step = chunk or small.shape[1]
+        summary = torch.cat(
+            [
+                self.object_summarizer(*some)
+                for some in zip(value.split(step, 1), small.split(step, 1), strict=True)
+            ],
+            dim=1,
+        )
         return replace(
             memory,
             state=update_state(memory.state, features.key, value, features.gate),
             sensory=sensory,
             objects=memory.objects + summary,
-            masks=masks_BNHW,
+            masks=small,
         )
 
     def enter(self, features: Features, memory: Memory | None, count: int) -> Memory:
@@ -170,7 +229,7 @@ class LiVOS(nn.Module):
             objects=key.new_zeros(
                 batch, count, config.queries, config.embed + 1, dtype=torch.float32
             ),
-            masks=key.new_zeros(batch, count, height * STRIDE, width * STRIDE, dtype=torch.float32),
+            masks=key.new_zeros(batch, count, height, width, dtype=torch.float32),
         )
         if memory is None:
             return fresh

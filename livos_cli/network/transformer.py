@@ -216,6 +216,7 @@ class ObjectTransformer(nn.Module):
         position = self.spatial_pe(height, width)
         pixel_pos = as_sequence(self.pixel_emb_proj(feature))
         pixel_pos = pixel_pos + position.to(pixel_pos.dtype)
+        del feature, pixel_BNCHW, position
         for index, block in enumerate(self.blocks):
             logits = self._predict(index, pixels, batch, height, width)
             if collect is not None:

@@ -27,7 +27,7 @@ from livos_cli.training import checkpoint
 from livos_cli.training.clips import Batch, Batches, ClipSource, batches
 from livos_cli.training.options import MAY_CHANGE, TrainOptions
 from livos_cli.training.step import ClipLoss
-from livos_cli.weights import build, lay_out_for_cpu, read_weights
+from livos_cli.weights import build, lay_out_channels_last, read_weights
 from livos_cli.weights.convert import write_safetensors
 
 __all__ = ["Stepped", "Trained", "World", "join_world", "starting_model", "train"]
@@ -190,7 +190,7 @@ class _Run:
         torch.manual_seed(options.seed)
         self._module = ClipLoss(model, options).to(world.device).train()
         if world.device.type == "cpu":
-            lay_out_for_cpu(self._module)
+            lay_out_channels_last(self._module)
         backbone: list[Tensor] = []
         rest: list[Tensor] = []
         for name, parameter in self._module.named_parameters():

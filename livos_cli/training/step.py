@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from livos_cli.network.layers import enlarge
 from livos_cli.network.model import Features, LiVOS
 from livos_cli.training.losses import (
     SensoryMasks,
@@ -95,6 +96,7 @@ class ClipLoss(nn.Module):
                     collected: list[Tensor] = []
                     before = memory.sensory
                     log_odds, memory = self.model.read(features, memory, collect=collected)
+                    log_odds = enlarge(log_odds)
                     masks = log_odds.softmax(dim=1)[:, 1:]
                     if counts:
                         loss = self._loss(log_odds, truth[:, t], generators)
