@@ -8,7 +8,7 @@ from pathlib import Path
 
 from livos_cli.errors import UsageError
 
-__all__ = ["DEVICES", "PRECISIONS", "Position", "RunOptions", "SegmentOptions"]
+__all__ = ["DEVICES", "PRECISIONS", "Position", "RunOptions", "SegmentOptions", "parse_bytes"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -54,6 +54,19 @@ class Position:
             return index >= self.frame
         # Half a microsecond, so that 0.04 means the frame at 1/25 s.
         return time >= (self.seconds or 0.0) - 5e-7
+
+
+def parse_bytes(text: str) -> int:
+    """Read an amount of memory: `3GiB`, `1.5GB`, `800MiB`, `800MB` or bytes.
+
+    Raises:
+        UsageError: the text is none of these.
+    """
+    units = {"": 1, "MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    if match is None or match[2].upper() not in units:
+        raise UsageError(f"'{text}' is not an amount of memory", "give it like 3GiB or 800MB")
+    return int(float(match[1]) * units[match[2].upper()])
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ __all__ = [
     "Device",
     "Json",
     "MaxSize",
+    "MemoryBudget",
     "Overwrite",
     "PrecisionOption",
     "Quiet",
@@ -51,6 +52,16 @@ MaxSize = Annotated[
         metavar="PIXELS",
         help="Shorter side at which the network runs; -1 for the video's own. "
         "[default: what the weights were trained for]",
+        show_default=False,
+    ),
+]
+MemoryBudget = Annotated[
+    Optional[str],
+    typer.Option(
+        "--memory-budget",
+        metavar="SIZE",
+        help="Memory for the network, like 3GiB; large frames are computed in strips to keep it. "
+        "[default: a share of what the device has free]",
         show_default=False,
     ),
 ]

@@ -12,6 +12,7 @@ from livos_cli.cli.common import (
     Device,
     Json,
     MaxSize,
+    MemoryBudget,
     Overwrite,
     PrecisionOption,
     Quiet,
@@ -21,7 +22,7 @@ from livos_cli.cli.common import (
     stderr_console,
     warn,
 )
-from livos_cli.options import Position, RunOptions, SegmentOptions
+from livos_cli.options import Position, RunOptions, SegmentOptions, parse_bytes
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -83,6 +84,7 @@ def segment(
     chunk_objects: Annotated[
         int, typer.Option(help="Objects computed at a time, to save memory; 0 for all.", min=0)
     ] = 0,
+    memory_budget: MemoryBudget = None,
     allow_truncated: Annotated[
         bool,
         typer.Option(
@@ -97,6 +99,7 @@ def segment(
     options = SegmentOptions(
         max_size=max_size,
         chunk_objects=chunk_objects,
+        memory_budget=parse_bytes(memory_budget) if memory_budget else None,
         start=Position.parse(start) if start else None,
         end=Position.parse(end) if end else None,
         allow_truncated=allow_truncated,
