@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from livos_cli.network.model import LiVOS
@@ -46,5 +47,6 @@ def segment(
     with open_video(video, options, keep_audio=False) as source:
         keys = KeyMasks(Path(mask), source.info.image_names)
         keys.scan(source.info.width, source.info.height)
-        for frame, ids in track(source, keys, make_tracker(model, options)):
-            yield Result(frame.index, frame.pts, source.info.time_base, ids)
+        with closing(track(source, keys, make_tracker(model, options))) as results:
+            for frame, ids in results:
+                yield Result(frame.index, frame.pts, source.info.time_base, ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,10 @@ from livos_cli.errors import InputError, UsageError
 from livos_cli.options import PRECISIONS
 
 __all__ = [
+    "device_name",
     "fast_bfloat16",
     "give_back_memory",
+    "held_memory",
     "memory_errors",
     "memory_to_use",
     "out_of_memory",
@@ -140,6 +143,30 @@ def memory_errors(device: torch.device, hint: str) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise InputError(f"{device} has too little memory", hint) from None
+
+
+def device_name(device: torch.device) -> str:
+    """What the device calls itself, like `NVIDIA H200` or `AMD EPYC, 2 threads`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):  # not Linux, or not x86
+        pass
+    return f"{name}, {torch.get_num_threads()} threads"
+
+
+def held_memory(device: torch.device) -> int:
+    """Bytes held now: allocated on a CUDA device, else resident (0 where that is unknown)."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def peak_memory(device: torch.device) -> int | None:

@@ -76,6 +76,7 @@ class SegmentOptions:
     max_size: int | None = None  # shorter side for the network; None: the weights', -1: native
     chunk_objects: int = 0  # objects at a time, 0 for all
     memory_budget: int | None = None  # bytes for the network, its weights counted; None: auto
+    cuda_graphs: bool = False  # on CUDA, replay a frame's work as one graph
     start: Position | None = None  # first frame
     end: Position | None = None  # first frame not wanted
     allow_truncated: bool = False  # keep what decodes of a damaged file

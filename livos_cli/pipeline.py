@@ -6,8 +6,8 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from livos_cli.ahead import ahead
 from livos_cli.device import out_of_memory, peak_memory
 from livos_cli.errors import InputError, OutputError, UsageError
 from livos_cli.network.model import LiVOS
@@ -141,7 +142,8 @@ def run(
             sinks.append(SinkThread(KINDS[kind].open(path, info, len(ids) == 1)))
         frames = 0
         try:
-            for frame, decided in track(source, keys, tracker):
+            results = stack.enter_context(closing(track(source, keys, tracker)))
+            for frame, decided in results:
                 for sink in sinks:
                     sink.write(frame, decided)
                 frames += 1
@@ -198,13 +200,18 @@ def make_tracker(model: LiVOS, options: SegmentOptions) -> Tracker:
             max_size=options.max_size,
             chunk_objects=options.chunk_objects,
             memory_budget=options.memory_budget,
+            graphs=options.cuda_graphs,
         )
     except ValueError as error:
         raise UsageError(str(error), "see `livos segment --help`") from None
 
 
-def track(source: FrameSource, keys: Masks, tracker: Tracker) -> Iterator[tuple[Frame, np.ndarray]]:
+def track(
+    source: FrameSource, keys: Masks, tracker: Tracker
+) -> Generator[tuple[Frame, np.ndarray]]:
     """Each frame with its ids (H, W) uint8; key masks enter when their frame comes.
+
+    Frames are decoded ahead in a thread: close the generator before the source.
 
     Raises:
         InputError: none of the masks belonged to a frame.
@@ -212,17 +219,18 @@ def track(source: FrameSource, keys: Masks, tracker: Tracker) -> Iterator[tuple[
     width, height = source.info.width, source.info.height
     unused = set(keys.frames or ())
     first = True
-    for frame in source:
-        mask = keys.at(frame.index, first=first, width=width, height=height)
-        unused.discard(frame.index)
-        if first and mask is None:
-            later = [n for n in keys.frames or () if n > frame.index]
-            source.warnings.append(
-                f"frame {frame.index}, the first one read, has no mask: all is background until "
-                f"the mask of frame {later[0] if later else '?'}"
-            )
-        first = False
-        yield frame, tracker.step_ids(frame.rgb, mask)
+    with closing(ahead(source, tracker.model.device)) as frames:
+        for frame, picture in frames:
+            mask = keys.at(frame.index, first=first, width=width, height=height)
+            unused.discard(frame.index)
+            if first and mask is None:
+                later = [n for n in keys.frames or () if n > frame.index]
+                source.warnings.append(
+                    f"frame {frame.index}, the first one read, has no mask: all is background "
+                    f"until the mask of frame {later[0] if later else '?'}"
+                )
+            first = False
+            yield frame, tracker.step_ids(picture, mask)
     if not tracker.object_ids:
         raise InputError(
             f"no mask belongs to a frame that was read: masks are for frames {_some(unused)}",

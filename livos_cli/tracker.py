@@ -14,9 +14,10 @@ from torch import Tensor
 
 from livos_cli.device import give_back_memory, memory_to_use, out_of_memory
 from livos_cli.errors import InputError
+from livos_cli.graph import StepGraph
 from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
 from livos_cli.network.layers import enlarge
-from livos_cli.network.model import LiVOS, Memory
+from livos_cli.network.model import Features, LiVOS, Memory
 from livos_cli.network.strips import STRIDE
 
 __all__ = ["Tracker", "working_size"]
@@ -47,6 +48,8 @@ class Tracker:
         memory_budget: bytes that the network may use, weights counted. Where a frame needs more
             it is computed in horizontal strips; the result is the same to rounding. None: a share
             of what the device has free at the first frame.
+        graphs: replay the work of a frame that brings no mask as one CUDA graph, captured again
+            when size or objects change. The result is the same.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Tracker:
         max_size: int | None = None,
         chunk_objects: int = 0,
         memory_budget: int | None = None,
+        graphs: bool = False,
     ) -> None:
         if chunk_objects < 0:
             raise ValueError(f"chunk_objects must be 0 (all) or more, not {chunk_objects}")
@@ -68,6 +72,9 @@ class Tracker:
         self.chunk_objects = chunk_objects
         self._budget, self._fixed_budget = memory_budget, memory_budget is not None
         self._rows_at_most = 0  # set where memory ran out all the same
+        self._rows_now = 0
+        self._graphs = graphs
+        self._graph: StepGraph | None = None
         self._ids: list[int] = []
         self._memory: Memory | None = None
         self._frame_size: tuple[int, int] | None = None
@@ -76,6 +83,11 @@ class Tracker:
     def object_ids(self) -> list[int]:
         """Ids of the objects followed, in the order of the channels of `step`'s result."""
         return list(self._ids)
+
+    @property
+    def strip_rows(self) -> int:
+        """Height in pixels of the strips that the last frame was computed in; 0 for no strips."""
+        return self._rows_now * STRIDE
 
     @torch.inference_mode()
     def step(self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None = None) -> Tensor:
@@ -282,39 +294,66 @@ class Tracker:
         decide: bool,
     ) -> Tensor:
         """All of a frame, padded; renews the memory."""
-        chunk = 1 if rows else self.chunk_objects
-        device = self.model.device
-        features = self.model.encode_image(image, rows)
-        if rows:  # memory is short: what one stage is done with must not lie idle in the next
-            give_back_memory(device)
-        memory, ids = self._memory, list(self._ids)
-        soft = None
-        if memory is None:
-            result = torch.ones(1, *image.shape[-2:], device=device)
-        else:
-            log_odds, memory = self.model.read(features, memory, chunk=chunk, rows=rows)
-            if decide:
-                soft, decided = decide_masks(log_odds, dtype=self.model.dtype)
-                result = decided[0]
-            else:
-                result = enlarge(log_odds)[0].softmax(dim=0)
-            del log_odds
-        features = features.without_skips()
-        if rows:
-            give_back_memory(device)
+        self._rows_now = rows
+        if self._graphs and given is None and not rows and self._memory is not None:
+            return self._replay(image, self._memory, decide=decide)
+        features, result, soft, memory = self._read(image, self._memory, rows, decide=decide)
+        ids = list(self._ids)
         if given is not None and (seen := [i for i in given.unique().tolist() if i]):
             if new := [i for i in seen if i not in ids]:
                 memory = self.model.enter(features, memory, len(new))
                 ids += new
             result = _impose(result, F.pad(_reduce_ids(given, size), _padding(*size)), ids)
+            soft = result[None, 1:]
         if memory is not None:
-            soft = result[None, 1:] if soft is None else soft
-            memory = self.model.write(features, memory, soft, chunk=chunk, rows=rows)
+            memory = self._write(features, memory, soft, rows)
         # Only now, so that an error above leaves the tracker as it was.
         self._memory, self._ids = memory, ids
+        return result
+
+    def _read(
+        self, image: Tensor, memory: Memory | None, rows: int, *, decide: bool
+    ) -> tuple[Features, Tensor, Tensor, Memory | None]:
+        """-> features, what `_advance` returns, soft masks (1, N, H, W), memory."""
+        features = self.model.encode_image(image, rows)
+        if rows:  # memory is short: what one stage is done with must not lie idle in the next
+            give_back_memory(self.model.device)
+        if memory is None:
+            result = torch.ones(1, *image.shape[-2:], device=self.model.device)
+            return features, result, result[None, 1:], None
+        chunk = 1 if rows else self.chunk_objects
+        log_odds, memory = self.model.read(features, memory, chunk=chunk, rows=rows)
+        if decide:
+            soft, decided = decide_masks(log_odds, dtype=self.model.dtype)
+            return features.without_skips(), decided[0], soft, memory
+        result = enlarge(log_odds)[0].softmax(dim=0)
+        return features.without_skips(), result, result[None, 1:], memory
+
+    def _write(self, features: Features, memory: Memory, soft: Tensor, rows: int) -> Memory:
+        device = self.model.device
         if rows:
             give_back_memory(device)
-        return result
+        chunk = 1 if rows else self.chunk_objects
+        memory = self.model.write(features, memory, soft, chunk=chunk, rows=rows)
+        if rows:
+            give_back_memory(device)
+        return memory
+
+    def _replay(self, image: Tensor, memory: Memory, *, decide: bool) -> Tensor:
+        """A frame without a mask, on static buffers."""
+        graph = self._graph
+        if graph is None or graph.decide != decide or not graph.fits(image, memory):
+
+            def step(image: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+                features, result, soft, read = self._read(image, memory, 0, decide=decide)
+                assert read is not None
+                return result, self._write(features, read, soft, 0)
+
+            self._graph = None  # its buffers go before the new ones come
+            graph = self._graph = StepGraph(step, image, memory, decide=decide)
+        result = graph.run(image, memory)
+        self._memory = graph.memory
+        return result.clone()
 
     def _impose(self, prob: Tensor, given: Tensor | None) -> Tensor:
         return prob if given is None else _impose(prob, given, self._ids)

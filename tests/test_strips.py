@@ -16,9 +16,9 @@ from livos_cli.errors import InputError
 from livos_cli.network import BASE, SMALL, TINY, LiVOS, LiVOSConfig
 from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
 from livos_cli.network.model import Features, Memory
+from livos_cli.network.prepare import to_device
 from livos_cli.network.strips import encoder_halo, mask_encoder_halo, split
 from livos_cli.tracker import Tracker
-from livos_cli.weights import to_device
 
 NARROW = replace(
     TINY, image_block="bottleneck", image_depths=(3, 4, 6), stages=(16, 32, 64), normaliser="gated"
@@ -198,7 +198,7 @@ import numpy as np
 import torch
 from livos_cli.network import PRESETS, LiVOS
 from livos_cli.tracker import Tracker
-from livos_cli.weights import to_device
+from livos_cli.network.prepare import to_device
 
 def status(field):
     line = next(l for l in Path("/proc/self/status").read_text().splitlines() if field in l)

@@ -21,19 +21,21 @@ ALLOWED: dict[str, set[str]] = {
     "options": {"errors"},
     "device": BASICS,
     "network": BASICS | {"livos_kernels"},
-    "tracker": BASICS | {"device", "network", "livos_kernels"},
+    "graph": {"network"},
+    "tracker": BASICS | {"device", "graph", "network", "livos_kernels"},
+    "ahead": {"video"},
     "video": BASICS,
     "weights": BASICS | {"device", "files", "network"},
-    "pipeline": BASICS | {"device", "network", "tracker", "video"},
+    "pipeline": BASICS | {"ahead", "device", "network", "tracker", "video"},
     "api": BASICS | {"network", "pipeline", "video", "weights"},
     "training": BASICS | {"datasets", "device", "network", "video", "weights", "livos_kernels"},
-    "bench": BASICS | {"device", "network", "tracker", "training", "weights"},
+    "bench": BASICS | {"device", "network", "pipeline", "tracker", "video"},
     "files": BASICS,
     "datasets": BASICS | {"video"},
     "evaluation": BASICS
     | {"datasets", "device", "files", "network", "pipeline", "tracker", "video"},
     "cli": BASICS
-    | {"datasets", "device", "evaluation", "network", "pipeline", "training"}
+    | {"bench", "datasets", "device", "evaluation", "network", "pipeline", "training"}
     | {"video", "weights", "livos_cli"},
     "__main__": {"cli"},
     "__init__": BASICS | {"api", "tracker", "weights"},

@@ -1,1 +1,1 @@
-"""Measuring speed and memory."""
+"""Measuring speed and memory, on generated frames."""

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from livos_cli import __version__
-from livos_cli.cli import evaluate, info, segment, train, weights
+from livos_cli.cli import bench, evaluate, info, segment, train, weights
 
 __all__ = ["app", "main"]
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command("segment")(segment.segment)
 app.command("info")(info.info)
+app.command("bench")(bench.bench)
 app.command("eval")(evaluate.evaluate)
 app.command("train")(train.train)
 app.add_typer(weights.app, name="weights")

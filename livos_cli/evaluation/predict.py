@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,11 @@ def predict(
         sink = SinkThread(KINDS["png"].open(target, source.info, False))
         try:
             tracker = make_tracker(model, SegmentOptions(max_size=max_size))
-            with memory_errors(model.device, f"use a smaller --max-size for {sequence.name}"):
-                for frame, ids in track(source, given, tracker):
+            with (
+                memory_errors(model.device, f"use a smaller --max-size for {sequence.name}"),
+                closing(track(source, given, tracker)) as results,
+            ):
+                for frame, ids in results:
                     frames += 1
                     if sequence.keep is None or frame.name in sequence.keep:
                         sink.write(frame, ids)

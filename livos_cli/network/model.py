@@ -123,6 +123,22 @@ class LiVOS(nn.Module):
         skip8, skip4, pixel, key, gate = in_strips(encode, height, rows, encoder_halo(self.config))
         return Features(rgb_B3HW, skip8, skip4, pixel, key, gate.mean(dim=(2, 3)))
 
+    def match(self, features: Features, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Readout (B, N, V, h, w) and the new key sum."""
+        decay = features.gate.mean(dim=1) if self.config.normaliser == "gated" else None
+        return read_state(
+            features.key,
+            memory.state,
+            memory.key_sum,
+            memory.group,
+            decay,
+            dtype=features.pixel.dtype,
+        )
+
+    def remember(self, features: Features, memory: Memory, value_BNVHW: Tensor) -> Tensor:
+        """The new state."""
+        return update_state(memory.state, features.key, value_BNVHW, features.gate)
+
     def read(
         self,
         features: Features,
@@ -146,15 +162,7 @@ class LiVOS(nn.Module):
             frame's key counted and the sensory memory renewed. Its masks are still the last
             frame's.
         """
-        decay = features.gate.mean(dim=1) if self.config.normaliser == "gated" else None
-        readout, key_sum = read_state(
-            features.key,
-            memory.state,
-            memory.key_sum,
-            memory.group,
-            decay,
-            dtype=features.pixel.dtype,
-        )
+        readout, key_sum = self.match(features, memory)
         # A frame's soft masks never sum to more than 1, so the clamp of "others" leaves their
         # mean as it is.
         fused = self.pixel_fuser(
@@ -207,7 +215,7 @@ class LiVOS(nn.Module):
         )
         return replace(
             memory,
-            state=update_state(memory.state, features.key, value, features.gate),
+            state=self.remember(features, memory, value),
             sensory=sensory,
             objects=memory.objects + summary,
             masks=small,

@@ -23,11 +23,12 @@ from livos_cli.device import fast_bfloat16, memory_errors
 from livos_cli.errors import LivosError, OutputError, UsageError
 from livos_cli.network.config import NORMALISERS, PRESETS, LiVOSConfig
 from livos_cli.network.model import LiVOS
+from livos_cli.network.prepare import lay_out_channels_last
 from livos_cli.training import checkpoint
 from livos_cli.training.clips import Batch, Batches, ClipSource, batches
 from livos_cli.training.options import MAY_CHANGE, TrainOptions
 from livos_cli.training.step import ClipLoss
-from livos_cli.weights import build, lay_out_channels_last, read_weights
+from livos_cli.weights import build, read_weights
 from livos_cli.weights.convert import write_safetensors
 
 __all__ = ["Stepped", "Trained", "World", "join_world", "starting_model", "train"]

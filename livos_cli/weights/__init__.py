@@ -12,19 +12,17 @@ from livos_cli.device import resolve_device, resolve_precision
 from livos_cli.errors import WeightsError
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.model import LiVOS
-from livos_cli.network.resnet import fold_batch_norm
+from livos_cli.network.prepare import to_device
 from livos_cli.weights.convert import read_checkpoint
 from livos_cli.weights.hub import fetch_hub, fetch_named, parse_hub, verify_sha256
 from livos_cli.weights.registry import REGISTRY
 
 __all__ = [
     "build",
-    "lay_out_channels_last",
     "load_checked",
     "load_model",
     "locate",
     "read_weights",
-    "to_device",
 ]
 
 
@@ -113,23 +111,3 @@ def load_model(
     dtype = resolve_precision(precision, target)
     tensors, config, path = read_weights(weights)
     return to_device(build(tensors, config, path), target, dtype)
-
-
-def lay_out_channels_last(model: torch.nn.Module) -> None:
-    """Give the convolutions the layout that oneDNN and tensor cores want, in place."""
-    for parameter in model.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-
-
-def to_device(model: LiVOS, device: torch.device, dtype: torch.dtype) -> LiVOS:
-    """Bring a network to where and how it will run: evaluation mode, no gradients.
-
-    Batch norm is folded into the convolutions, so the result can neither be trained nor saved.
-    """
-    model = model.eval().requires_grad_(False)
-    fold_batch_norm(model)
-    model = model.to(device, dtype)
-    if device.type in ("cpu", "cuda"):
-        lay_out_channels_last(model)
-    return model

@@ -1,0 +1,215 @@
+"""livos bench: speed and memory on this machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from livos_cli.cli.common import Json, MemoryBudget, Overwrite, human, short, stderr_console
+from livos_cli.options import parse_bytes
+
+if TYPE_CHECKING:
+    from livos_cli.bench.settings import Measured, Setting
+
+__all__ = ["bench"]
+
+
+def bench(
+    network: Annotated[
+        str, typer.Option(help="Networks: tiny, small, base; weights are random.")
+    ] = "tiny",
+    size: Annotated[
+        str, typer.Option(help="Sizes: rows of a 16:9 frame (480), or 854x480.")
+    ] = "480",
+    objects: Annotated[str, typer.Option(help="Numbers of objects.")] = "1",
+    frames: Annotated[
+        str, typer.Option(help="Numbers of frames counted; memory is noted at 10, 100, 1000.")
+    ] = "20",
+    precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    compare: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            metavar="WHAT",
+            help="softmax (space-time memory matching) or reference (the plain float32 network) "
+            "beside it; repeatable.",
+        ),
+    ] = None,
+    every: Annotated[
+        int, typer.Option(help="softmax: one frame of so many is remembered.", min=1)
+    ] = 5,
+    memory_budget: MemoryBudget = None,
+    long: Annotated[bool, typer.Option("--long", help="10,000 frames.")] = False,
+    graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Replay frames as graphs.")] = False,
+    files: Annotated[
+        bool, typer.Option("--files/--no-files", help="Also from a video file to a mask file.")
+    ] = True,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: PyTorch's choice.", min=0)] = 0,
+    plot: Annotated[
+        Optional[Path], typer.Option(metavar="PNG", help="Draw time and memory (extra: plot).")
+    ] = None,
+    profile: Annotated[
+        Optional[Path],
+        typer.Option(metavar="JSON", help="Write a trace of three frames of the first setting."),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Measure frames a second and memory on generated frames.
+
+    Lists are separated by commas; every combination is run, each in a process of its own.
+    """
+    from livos_cli.errors import OutputError
+
+    for path in (plot, profile):
+        if path is not None and path.exists() and not overwrite:
+            raise OutputError(f"{path} exists already", "use -y to overwrite it")
+    settings = _settings(
+        {
+            "network": network,
+            "size": size,
+            "objects": objects,
+            "frames": "10000" if long else frames,
+            "precision": precision,
+            "device": device,
+        },
+        ["livos", *(compare or [])],
+        budget=parse_bytes(memory_budget) if memory_budget else None,
+        every=every,
+        graphs=graphs,
+        files=files,
+        threads=threads,
+    )
+    console = stderr_console()
+    if profile is not None:
+        from livos_cli.bench.measure import trace
+
+        trace(settings[0], profile)
+        print(short(profile))
+        return
+    from livos_cli.bench.run import run_all
+
+    results = []
+    for count, result in enumerate(run_all(settings), start=1):
+        results.append(result)
+        if as_json:
+            print(json.dumps(asdict(result)), flush=True)
+        else:
+            console.print(f"{count}/{len(settings)} {_title(result.setting)}", markup=False)
+    if not as_json:
+        _tables(results)
+    if plot is not None:
+        from livos_cli.bench.plot import plot as draw
+
+        draw(results, plot)
+        print(short(plot))
+    if any(result.problem for result in results):
+        raise typer.Exit(1)
+
+
+def _settings(lists: dict[str, str], modes: list[str], **others: object) -> list[Setting]:
+    """Every combination of the lists."""
+    from livos_cli.bench.settings import MODES, Setting, parse_size
+    from livos_cli.device import resolve_device, resolve_precision
+    from livos_cli.errors import UsageError
+    from livos_cli.network import PRESETS
+
+    parts = {
+        name: [x.strip() for x in text.split(",") if x.strip()] for name, text in lists.items()
+    }
+    for name, values in parts.items():
+        if not values:
+            raise UsageError(f"--{name} is empty", f"see `livos bench --help` for --{name}")
+    if bad := [mode for mode in modes if mode not in MODES]:
+        raise UsageError(f"unknown comparison '{bad[0]}'", "--compare takes softmax, reference")
+    if bad := [name for name in parts["network"] if name not in PRESETS]:
+        raise UsageError(f"unknown network '{bad[0]}'", f"--network takes {', '.join(PRESETS)}")
+    for name in ("objects", "frames"):
+        for text in parts[name]:
+            if not text.isdecimal() or not 1 <= int(text) <= (255 if name == "objects" else 10**6):
+                raise UsageError(
+                    f"--{name} {text} is not a count that can be run", "give 1 or more"
+                )
+    for name in parts["device"]:
+        for precision in parts["precision"]:
+            resolve_precision(precision, resolve_device(name))
+    settings = []
+    for network, size, objects, frames, precision, device in product(
+        *(parts[name] for name in ("network", "size", "objects", "frames", "precision", "device"))
+    ):
+        height, width = parse_size(size)
+        for mode in dict.fromkeys(modes):
+            settings.append(
+                Setting(
+                    network=network,
+                    height=height,
+                    width=width,
+                    objects=int(objects),
+                    frames=int(frames),
+                    # The plain network is float32 whatever is compared with it.
+                    precision="fp32" if mode == "reference" else precision,
+                    device=device,
+                    mode=mode,
+                    **others,  # type: ignore[arg-type]
+                )
+            )
+    return list(dict.fromkeys(settings))
+
+
+def _title(setting: Setting) -> str:
+    objects = f"{setting.objects} object" + ("s" if setting.objects > 1 else "")
+    return f"{setting.mode} {setting.network} {setting.width}x{setting.height} {objects}"
+
+
+def _tables(results: list[Measured]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from livos_cli.bench.settings import STAGES
+
+    console = Console()
+    devices = dict.fromkeys(r.device for r in results if r.device)
+    for device in devices:
+        console.print(device, markup=False, highlight=False)
+    summary = Table("run", "fps\nnetwork", "fps\nfile to file", "peak\nmemory", "memory at frame")
+    stages = Table("ms a frame", *(name.replace(" ", "\n") for name in STAGES))
+    for table in (summary, stages):
+        for column in table.columns[1:]:
+            column.justify = "right"
+    for result in results:
+        setting = result.setting
+        name = f"{setting.mode} {setting.network}\n{setting.width}x{setting.height}, "
+        name += f"{setting.objects} obj"
+        if result.problem:
+            summary.add_row(name, "", "", "", result.problem)
+            continue
+        name += f"\n{result.dtype}" + (f", strips {result.rows}" if result.rows else "")
+        summary.add_row(
+            name,
+            f"{result.model_fps:.2f}",
+            "" if result.end_to_end_fps is None else f"{result.end_to_end_fps:.2f}",
+            human(result.peak),
+            "\n".join(f"{frame}: {human(held)}" for frame, held in result.at.items()),
+        )
+        cells = [f"{result.stages[s]:.1f}" if s in result.stages else "" for s in STAGES]
+        stages.add_row(name, *cells)
+    console.print(summary)
+    if stages.rows:
+        console.print(stages)
+    base = {}
+    for result in results:
+        if not result.problem:
+            base[result.setting.mode] = base.get(result.setting.mode, []) + [result]
+    for other in ("reference", "softmax"):
+        for one, two in zip(base.get("livos", []), base.get(other, []), strict=False):
+            if one.setting.height == two.setting.height:
+                ratio = one.model_fps / two.model_fps
+                console.print(
+                    f"{_title(one.setting)}: {ratio:.2f} times the frames a second of {other}",
+                    highlight=False,
+                )
