@@ -98,7 +98,7 @@ def test_readme_names_every_command_and_kind() -> None:
     from livos_cli.video.writer import KINDS
 
     text = (ROOT / "README.md").read_text()
-    for word in ["segment", "info", "eval", "train", "weights", *KINDS]:
+    for word in ["segment", "info", "eval", "train", "bench", "weights", *KINDS]:
         assert re.search(rf"\b{word}\b", text), word
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -129,12 +129,10 @@ def _settings(lists: dict[str, str], modes: list[str], **others: object) -> list
         raise UsageError(f"unknown comparison '{bad[0]}'", "--compare takes softmax, reference")
     if bad := [name for name in parts["network"] if name not in PRESETS]:
         raise UsageError(f"unknown network '{bad[0]}'", f"--network takes {', '.join(PRESETS)}")
-    for name in ("objects", "frames"):
+    for name, most in (("objects", 255), ("frames", 10**6)):
         for text in parts[name]:
-            if not text.isdecimal() or not 1 <= int(text) <= (255 if name == "objects" else 10**6):
-                raise UsageError(
-                    f"--{name} {text} is not a count that can be run", "give 1 or more"
-                )
+            if not text.isdecimal() or not 1 <= int(text) <= most:
+                raise UsageError(f"--{name} takes counts, not '{text}'", f"give 1 to {most}")
     for name in parts["device"]:
         for precision in parts["precision"]:
             resolve_precision(precision, resolve_device(name))
@@ -179,6 +177,7 @@ def _tables(results: list[Measured]) -> None:
     summary = Table("run", "fps\nnetwork", "fps\nfile to file", "peak\nmemory", "memory at frame")
     stages = Table("ms a frame", *(name.replace(" ", "\n") for name in STAGES))
     for table in (summary, stages):
+        table.columns[0].no_wrap = True
         for column in table.columns[1:]:
             column.justify = "right"
     for result in results:
@@ -201,15 +200,12 @@ def _tables(results: list[Measured]) -> None:
     console.print(summary)
     if stages.rows:
         console.print(stages)
-    base = {}
-    for result in results:
-        if not result.problem:
-            base[result.setting.mode] = base.get(result.setting.mode, []) + [result]
-    for other in ("reference", "softmax"):
-        for one, two in zip(base.get("livos", []), base.get(other, []), strict=False):
-            if one.setting.height == two.setting.height:
-                ratio = one.model_fps / two.model_fps
-                console.print(
-                    f"{_title(one.setting)}: {ratio:.2f} times the frames a second of {other}",
-                    highlight=False,
-                )
+    for one, two in product(results, results):
+        same = replace(two.setting, mode="livos", precision=one.setting.precision) == one.setting
+        if one is not two and same and not one.problem and not two.problem:
+            ratio = one.model_fps / two.model_fps
+            console.print(
+                f"{_title(one.setting)} {one.dtype}: {ratio:.2f} times the frames a second of "
+                f"{two.setting.mode}",
+                highlight=False,
+            )

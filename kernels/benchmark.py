@@ -1,0 +1,254 @@
+"""The kernels beside plain PyTorch: first whether they are right, then how fast they are.
+
+    python kernels/benchmark.py [--json FILE]
+
+Needs PyTorch and Triton, and a CUDA device for the times; on a CPU the check runs in Triton's
+interpreter and nothing is timed. Bytes a second are those that an operation must move at least
+(inputs once, outputs once), beside a measured copy of a large tensor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+sys.path.insert(0, str(Path(__file__).parent))
+
+from livos_kernels import (
+    decide_masks,
+    gated_recurrent_update,
+    read_state,
+    reference,
+    update_state,
+)
+
+SIZES = {"480p": (30, 54), "1080p": (68, 120), "2160p": (135, 240), "4096p": (256, 456)}
+KEY, VALUE = 64, 256
+
+
+class Case:
+    """Inputs of a size, as the network lays them out on a GPU."""
+
+    def __init__(self, size: tuple[int, int], device: str, dtype: torch.dtype, objects: int = 1):
+        height, width = size
+        generator = torch.Generator().manual_seed(0)
+
+        def maps(channels: int, scale: float = 1.0) -> torch.Tensor:
+            map_ = torch.randn(objects, channels, height, width, generator=generator) * scale
+            map_ = map_.to(device, dtype).contiguous(memory_format=torch.channels_last)
+            return map_.unflatten(0, (1, objects))
+
+        self.dtype = dtype
+        self.key = maps(KEY, 3.0)[:, 0]
+        self.value, self.gates, self.sensory = maps(VALUE), maps(3 * VALUE), maps(VALUE)
+        self.state = torch.randn(1, objects, KEY, VALUE, generator=generator).to(device)
+        self.key_sum = self.key.float().softmax(1).mul(9)[:, None].contiguous()
+        last = self.key_sum.movedim(2, -1).contiguous()
+        self.key_sum = last.movedim(-1, 2)
+        self.group = torch.zeros(objects, dtype=torch.int64, device=device)
+        self.gate = torch.rand(1, VALUE, generator=generator).to(device)
+        self.odds = torch.randn(1, objects + 1, height * 4, width * 4, generator=generator).to(
+            device
+        )
+
+    def read(self, backend: str) -> tuple[torch.Tensor, ...]:
+        return read_state(
+            self.key, self.state, self.key_sum, self.group, dtype=self.dtype,
+            backend=backend,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def update(self, backend: str) -> tuple[torch.Tensor, ...]:
+        done = update_state(
+            self.state, self.key, self.value, self.gate,
+            backend=backend,  # type: ignore[arg-type]
+        )  # fmt: skip
+        return (done,)
+
+    def renew(self, backend: str) -> tuple[torch.Tensor, ...]:
+        return (gated_recurrent_update(self.gates, self.sensory, backend=backend),)  # type: ignore[arg-type]
+
+    def decide(self, backend: str) -> tuple[torch.Tensor, ...]:
+        return decide_masks(self.odds, dtype=self.dtype, backend=backend)  # type: ignore[arg-type]
+
+    def floor(self) -> dict[str, int]:
+        """Bytes that must be moved."""
+
+        def count(*tensors: torch.Tensor) -> int:
+            return sum(t.numel() * t.element_size() for t in tensors)
+
+        full = self.odds.numel() // self.odds.shape[1] * 16
+        objects = self.odds.shape[1] - 1
+        # The softmax is done anew in each launch: the key is counted once an operation.
+        return {
+            "read_state": count(self.key, self.state, self.key_sum, self.key_sum, self.value),
+            "update_state": count(self.key, self.value, self.state, self.state),
+            "gated_recurrent_update": count(self.gates, self.sensory, self.sensory),
+            "decide_masks": count(self.odds) + full * (1 + objects * self.dtype.itemsize),
+        }
+
+
+OPERATIONS: dict[str, Callable[[Case, str], tuple[torch.Tensor, ...]]] = {
+    "read_state": Case.read,
+    "update_state": Case.update,
+    "gated_recurrent_update": Case.renew,
+    "decide_masks": Case.decide,
+}
+
+
+def einsum(case: Case) -> dict[str, Callable[[], object]]:
+    """As one writes it down: the softmaxed key and every temporary in memory."""
+    key = case.key.float().softmax(1)
+
+    def read() -> object:
+        norm = torch.einsum("bkhw,bgkhw->b", key, case.key_sum)
+        readout = torch.einsum("bkhw,bnkv->bnvhw", case.key.float().softmax(1), case.state)
+        return (readout / norm).to(case.dtype), case.key_sum + key[:, None]
+
+    def update() -> object:
+        added = torch.einsum("bkhw,bnvhw->bnkv", case.key.float().softmax(1), case.value.float())
+        return case.state * case.gate[:, None, None] + added
+
+    def decide() -> object:
+        large = F.interpolate(case.odds, scale_factor=4, mode="bilinear").softmax(dim=1)
+        return large.argmax(dim=1), large[:, 1:].to(case.dtype)
+
+    return {"read_state": read, "update_state": update, "decide_masks": decide}
+
+
+def check(device: str, dtype: torch.dtype, size: tuple[int, int], objects: int) -> dict[str, float]:
+    """Largest error of each operation against plain PyTorch, relative to the largest value.
+
+    Raises:
+        AssertionError: one is above what the precision allows.
+    """
+    case = Case(size, device, dtype, objects)
+    errors = {}
+    for name, run in OPERATIONS.items():
+        worst = 0.0
+        for got, want in zip(run(case, "triton"), run(case, "torch"), strict=True):
+            if got.dtype == torch.uint8:
+                error = float((got != want).float().mean())  # ties that rounding decides
+            else:
+                scale = want.double().abs().max()
+                error = float((got.double() - want.double()).abs().max() / scale)
+            worst = max(worst, error)
+        assert worst < 2 * max(torch.finfo(dtype).eps, 2e-5), (name, worst)
+        errors[name] = worst
+    return errors
+
+
+def milliseconds(run: Callable[[], object], repeats: int = 50) -> float:
+    """Median time on the device, its cache cleared between runs."""
+    cold = torch.empty(1 << 28, dtype=torch.uint8, device="cuda")
+    for _ in range(5):
+        run()
+    pairs = []
+    for _ in range(repeats):
+        cold.zero_()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run()
+        end.record()
+        pairs.append((start, end))
+    torch.cuda.synchronize()
+    times = sorted(start.elapsed_time(end) for start, end in pairs)
+    return times[len(times) // 2]
+
+
+def copy_rate() -> float:
+    """Bytes a second, read and written, of a copy of 1 GiB."""
+    source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * source.numel() / (milliseconds(lambda: target.copy_(source), 20) / 1e3)
+
+
+def measure() -> dict[str, Any]:
+    """Everything, as one JSON object."""
+    native = torch.cuda.is_available()
+    device = "cuda" if native else "cpu"
+    result: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if native else "Triton's interpreter",
+        "torch": torch.__version__,
+        "errors": {},
+    }
+    dtypes = [torch.float32, torch.float16, torch.bfloat16]
+    sizes = [(30, 54), (17, 23)] if native else [(5, 7)]
+    for dtype in dtypes:
+        for size in sizes:
+            for objects in (1, 3):
+                name = f"{str(dtype).split('.')[1]} {size[0]}x{size[1]} {objects}"
+                result["errors"][name] = check(device, dtype, size, objects)
+    if not native:
+        return result
+    rate = copy_rate()
+    result["copy_GB_s"] = rate / 1e9
+    result["times"] = []
+    for label, size in SIZES.items():
+        for objects in (1, 3):
+            case = Case(size, device, torch.float16, objects)
+            floors, plain = case.floor(), einsum(case)
+            for name, run in OPERATIONS.items():
+                row: dict[str, Any] = {"operation": name, "size": label, "objects": objects}
+                row["bytes"] = floors[name]
+                forms: dict[str, Callable[[], object]] = {
+                    "triton": lambda run=run, case=case: run(case, "triton"),
+                    "torch": lambda run=run, case=case: run(case, "torch"),
+                }
+                if name in plain:
+                    forms["einsum"] = plain[name]
+                for form, function in forms.items():
+                    row[f"{form}_ms"] = milliseconds(function)
+                row["of_copy"] = floors[name] / (row["triton_ms"] / 1e3) / rate
+                result["times"].append(row)
+            both = floors["read_state"] + floors["update_state"]
+            time = milliseconds(lambda case=case: (case.read("triton"), case.update("triton")))
+            result["times"].append(
+                {
+                    "operation": "read_state + update_state",
+                    "size": label,
+                    "objects": objects,
+                    "bytes": both,
+                    "triton_ms": time,
+                    "of_copy": both / (time / 1e3) / rate,
+                }
+            )
+    return result
+
+
+def main() -> None:
+    """Print a table, and write the JSON if asked to."""
+    parser = argparse.ArgumentParser(description="Check and time the kernels.")
+    parser.add_argument("--json", type=Path, help="where to write everything")
+    options = parser.parse_args()
+    result = measure()
+    print(f"{result['device']}, torch {result['torch']}; reference: {reference.__name__}")
+    for name, errors in result["errors"].items():
+        print(f"{name:16}", *(f"{operation} {error:.1e}" for operation, error in errors.items()))
+    if "times" in result:
+        print(f"copy: {result['copy_GB_s']:.0f} GB/s")
+        for row in result["times"]:
+            times = " ".join(
+                f"{form} {row[f'{form}_ms']:.3f}"
+                for form in ("triton", "torch", "einsum")
+                if f"{form}_ms" in row
+            )
+            print(
+                f"{row['operation']:26} {row['size']:6} {row['objects']} objects: {times} ms, "
+                f"{row['of_copy']:.0%} of the copy"
+            )
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
