@@ -57,21 +57,24 @@ def marks(result: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def same_as_eager(device: str, precision: torch.dtype) -> dict[str, float]:
+def same_as_eager(device: str, precision: torch.dtype, size: tuple[int, int]) -> dict[str, float]:
     """Graphs and strips against the plain step: share of pixels decided alike."""
     from livos_cli.bench.frames import Scene
     from livos_cli.network import PRESETS, LiVOS
+    from livos_cli.network.budget import working_memory
     from livos_cli.network.prepare import to_device
     from livos_cli.tracker import Tracker
 
     torch.manual_seed(0)
     model = to_device(LiVOS(PRESETS["tiny"]), torch.device(device), precision)
     weights = sum(p.numel() * p.itemsize for p in model.parameters())
-    scene = Scene(720, 1280, 2)
+    cells = (-(-size[0] // 16), -(-size[1] // 16))
+    least = working_memory(model.config, *cells, 2, precision.itemsize, rows=8)
+    scene = Scene(*size, 2)
     forms = {
         "eager": Tracker(model, max_size=-1),
         "graphs": Tracker(model, max_size=-1, graphs=True),
-        "strips": Tracker(model, max_size=-1, memory_budget=weights + (160 << 20)),
+        "strips": Tracker(model, max_size=-1, memory_budget=weights + least),
     }
     shares: dict[str, list[float]] = {name: [] for name in forms}
     for index in range(12):
@@ -183,13 +186,14 @@ def main() -> None:
 
     result["kernels"] = part("kernels", benchmark.measure)
     device, precision = ("cpu", torch.float32) if dry else ("cuda", torch.float16)
-    result["same_as_eager"] = part("same_as_eager", lambda: same_as_eager(device, precision))
+    size = (240, 160) if dry else (1080, 1920)
+    result["same_as_eager"] = part("same_as_eager", lambda: same_as_eager(device, precision, size))
     for name, setting in settings(dry).items():
         measured = part(name, lambda setting=setting: bench(**setting))
         result["runs"].append({"name": name, **measured})
-    size = (96, 160) if dry else (480, 854)
+    small = (96, 160) if dry else (480, 854)
     result["agreement"] = part(
-        "agreement", lambda: agreement(device, size, "bf16" if dry else "fp16")
+        "agreement", lambda: agreement(device, small, "bf16" if dry else "fp16")
     )
     result["marks"] = marks(result)
     result["seconds"] = time.monotonic() - started

@@ -71,6 +71,32 @@ def test_state_continues_bit_for_bit(precision: str, clip: list) -> None:
         assert torch.equal(second.step(clip[t][0]), whole[t])
 
 
+def test_static_buffers_change_nothing(tiny: LiVOS, clip: list) -> None:
+    """What a CUDA graph replays, run as it is: masks midway, a drop and a resume come through."""
+    one, other = Tracker(tiny, max_size=64), Tracker(tiny, max_size=64, graphs=True)
+    native, replayed = Tracker(tiny, max_size=-1), Tracker(tiny, max_size=-1, graphs=True)
+    for t, (rgb, ids) in enumerate(clip):
+        given = {0: np.where(ids == 1, 1, 0), 3: np.where(ids == 2, 2, 0), 5: ids}.get(t)
+        if t == 7:
+            for tracker in (one, other, native, replayed):
+                tracker.drop([1])
+        assert torch.equal(other.step(rgb, given), one.step(rgb, given))
+        assert np.array_equal(replayed.step_ids(rgb, given), native.step_ids(rgb, given))
+    state, want = other.state_dict(), one.state_dict()
+    assert all(torch.equal(state[name], want[name]) for name in want)
+    saved = replayed.state_dict()
+    first = replayed.step_ids(clip[1][0])
+    replayed.load_state_dict(saved)
+    assert np.array_equal(replayed.step_ids(clip[1][0]), first)
+
+
+def test_results_of_static_buffers_are_not_overwritten(tiny: LiVOS, clip: list) -> None:
+    tracker = Tracker(tiny, max_size=-1, graphs=True)
+    kept = [tracker.step(rgb, ids if t == 0 else None) for t, (rgb, ids) in enumerate(clip)]
+    plain = play(Tracker(tiny, max_size=-1), clip)
+    assert all(torch.equal(a, b) for a, b in zip(kept, plain, strict=True))
+
+
 def test_state_does_not_grow(tiny: LiVOS, clip: list) -> None:
     tracker = Tracker(tiny)
     sizes = []

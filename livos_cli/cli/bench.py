@@ -57,6 +57,10 @@ def bench(
         Optional[Path],
         typer.Option(metavar="JSON", help="Write a trace of three frames of the first setting."),
     ] = None,
+    floors: Annotated[
+        bool,
+        typer.Option("--floors", help="Only count what each stage must do: operations, bytes."),
+    ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -85,6 +89,9 @@ def bench(
         files=files,
         threads=threads,
     )
+    if floors:
+        _floors(settings, as_json=as_json)
+        return
     console = stderr_console()
     if profile is not None:
         from livos_cli.bench.measure import trace
@@ -157,6 +164,29 @@ def _settings(lists: dict[str, str], modes: list[str], **others: object) -> list
                 )
             )
     return list(dict.fromkeys(settings))
+
+
+def _floors(settings: list[Setting], *, as_json: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from livos_cli.bench.floors import floors
+    from livos_cli.device import resolve_device, resolve_precision
+
+    table = Table("frame", "stage", "GFLOP", "MB moved once")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for setting in settings:
+        dtype = resolve_precision(setting.precision, resolve_device(setting.device))
+        frame = (setting.network, setting.height, setting.width, setting.objects)
+        for floor in floors(*frame, dtype.itemsize):
+            if as_json:
+                print(json.dumps({**asdict(setting), **asdict(floor)}))
+            operations, moved = f"{floor.operations / 1e9:.1f}", f"{floor.bytes / 1e6:.0f}"
+            table.add_row(_title(setting), floor.stage, operations, moved)
+        table.add_section()
+    if not as_json:
+        Console().print(table)
 
 
 def _title(setting: Setting) -> str:

@@ -1,0 +1,109 @@
+"""The least that each stage must do: operations counted, bytes moved once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from livos_cli.network import PRESETS, LiVOS
+from livos_cli.network.strips import STRIDE
+
+__all__ = ["Floor", "floors"]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """One stage of one frame."""
+
+    stage: str
+    operations: int  # multiplications and additions of convolutions and matrix products
+    bytes: int  # inputs, outputs and weights of the stage, each once
+
+
+def floors(network: str, height: int, width: int, objects: int, itemsize: int) -> list[Floor]:
+    """Of a frame that is read and remembered.
+
+    Args:
+        network: a key of PRESETS.
+        height: pixels.
+        width: pixels.
+        objects: N.
+        itemsize: bytes of the network's precision.
+    """
+    height, width = (-(-side // STRIDE) * STRIDE for side in (height, width))
+    # Shapes without data: autocast, which meta tensors do not have, is switched off inside.
+    with FakeTensorMode(), torch.no_grad():
+        model = LiVOS(PRESETS[network]).eval()
+        image = torch.empty(1, 3, height, width)
+        masks = torch.empty(1, objects, height, width)
+        features = model.encode_image(image)
+        memory = model.enter(features, None, objects)
+        with FlopCounterMode(display=False) as encoding:
+            model.encode_image(image)
+        with FlopCounterMode(display=False) as matching:
+            readout, _ = model.match(features, memory)
+            state = model.remember(features, memory, readout)
+        with FlopCounterMode(display=False) as reading:
+            model.read(features, memory)
+        with FlopCounterMode(display=False) as writing:
+            model.write(features, memory, masks)
+
+    def of(counter: FlopCounterMode, *modules: str) -> int:
+        counts = counter.get_flop_counts()
+        return sum(sum(counts[type(getattr(model, name)).__name__].values()) for name in modules)
+
+    def moved(*tensors: Tensor, weights: tuple[nn.Module, ...] = ()) -> int:
+        values = sum(t.numel() for t in tensors)
+        values += sum(p.numel() for module in weights for p in module.parameters())
+        return values * itemsize
+
+    frame, single = 3 * height * width, 4  # bytes of a frame; of a float32
+    shared = (features.skip8, features.skip4, features.pixel, features.key)
+    sums = 2 * (memory.key_sum.numel() + state.numel()) * single
+    soft = masks.numel() * itemsize
+    return [
+        Floor(
+            "encode image",
+            encoding.get_total_flops(),
+            frame
+            + moved(*shared, weights=(model.image_encoder, model.key_projector))
+            + moved(weights=(model.pix_projector, model.gate_projector)),
+        ),
+        Floor(
+            "match",
+            matching.get_total_flops(),
+            moved(features.key, features.key, readout, readout) + sums,
+        ),
+        Floor(
+            "transform",
+            of(reading, "pixel_fuser", "object_transformer"),
+            moved(
+                *(features.pixel, readout, memory.sensory, readout),
+                weights=(model.pixel_fuser, model.object_transformer),
+            ),
+        ),
+        Floor(
+            "decode mask",
+            of(reading, "mask_decoder"),
+            moved(
+                *(readout, features.skip8, features.skip4, memory.sensory, memory.sensory),
+                weights=(model.mask_decoder,),
+            )
+            + soft
+            + height * width,
+        ),
+        Floor(
+            "encode mask",
+            of(writing, "mask_encoder", "object_summarizer"),
+            frame
+            + soft
+            + moved(
+                *(features.pixel, readout, memory.sensory, memory.sensory),
+                weights=(model.mask_encoder, model.object_summarizer),
+            ),
+        ),
+    ]
