@@ -22,6 +22,10 @@ from livos_cli.network.strips import STRIDE
 
 __all__ = ["Tracker", "working_size"]
 
+# Frames after which a CPU's freed memory goes back to the system. Over 1,394 frames the peak then
+# grew by 0.15 % after frame 100, not by 1.8 %, in the same time (docs/performance.md).
+TIDY_EVERY = 25
+
 
 def working_size(height: int, width: int, max_size: int) -> tuple[int, int]:
     """The size at which the network runs: shorter side at most `max_size`; -1 keeps the frame's.
@@ -73,6 +77,7 @@ class Tracker:
         self._budget, self._fixed_budget = memory_budget, memory_budget is not None
         self._rows_at_most = 0  # set where memory ran out all the same
         self._rows_now = 0
+        self._frames = 0
         self._graphs = graphs
         self._graph: StepGraph | None = None
         self._ids: list[int] = []
@@ -260,6 +265,9 @@ class Tracker:
                 torch.cuda.empty_cache()
             self._rows_at_most = max(1, (rows or height) // 2)
             result = self._compute(padded, given, size, self._rows_at_most, decide=decide)
+        self._frames += 1
+        if self._frames % TIDY_EVERY == 0:
+            give_back_memory(self.model.device)
         left, _, top, _ = _padding(*size)
         return result[..., top : top + size[0], left : left + size[1]], given
 

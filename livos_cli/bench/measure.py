@@ -126,15 +126,21 @@ def _measure(setting: Setting, result: Measured) -> None:
         if index and index % every == 0:
             result.samples.append((index, seconds, held))
     result.model_fps = 1 / median(times)
-    result.peak = peak_memory(device) or 0
+    # The system's own note of the peak lags behind by some pages.
+    result.peak = max(peak_memory(device) or 0, *result.at.values())
     if device.type == "cuda":
         result.reserved = torch.cuda.max_memory_reserved(device)
     result.rows = tracker.strip_rows
-    # Without graphs, whose parts cannot be told apart; after the peaks have been noted.
-    tracker = _tracker(model, replace(setting, graphs=False))
-    result.stages = _stages(model, tracker, scene)
     del tracker
-    if setting.files and setting.mode == "livos" and importlib.util.find_spec("av"):
+    if setting.frames >= STAGE_FRAMES:  # fewer are for peaks alone, of frames that take minutes
+        # Without graphs, whose parts cannot be told apart; after the peaks have been noted.
+        result.stages = _stages(model, _tracker(model, replace(setting, graphs=False)), scene)
+    if (
+        setting.files
+        and setting.frames >= STAGE_FRAMES
+        and setting.mode == "livos"
+        and importlib.util.find_spec("av")
+    ):
         _files(setting, model, scene, result)
 
 

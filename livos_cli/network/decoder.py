@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from livos_cli.network.config import LiVOSConfig
-from livos_cli.network.layers import SensoryUpdater, area_average
+from livos_cli.network.layers import SensoryUpdater, area_average, merge
 from livos_cli.network.strips import DECODER_HALO, Strip, in_strips
 
 __all__ = ["MaskDecoder"]
@@ -27,8 +27,9 @@ class UpsampleBlock(nn.Module):
     def forward(self, x_BNCHW: Tensor, skip_BCHW: Tensor) -> Tensor:
         """(B, N, C, h, w) and (B, C, 2h, 2w) -> (B, N, C', 2h, 2w)."""
         batch, objects = x_BNCHW.shape[:2]
-        x = F.interpolate(x_BNCHW.flatten(0, 1), scale_factor=2, mode="bilinear")
-        x = (x.unflatten(0, (batch, objects)) + skip_BCHW.unsqueeze(1)).flatten(0, 1)
+        x = F.interpolate(merge(x_BNCHW), scale_factor=2, mode="bilinear")
+        # In place, which keeps the layout: a sum of five dimensions would leave channels-last.
+        x.unflatten(0, (batch, objects)).add_(skip_BCHW.unsqueeze(1))
         branch = F.gelu(self.conv2(F.gelu(self.conv1(x))))
         branch += self.linear_proj(x)
         return branch.unflatten(0, (batch, objects))
@@ -46,11 +47,11 @@ class DecoderSensoryUpdater(SensoryUpdater):
 
     def mix(self, v16: Tensor, v8: Tensor, v4: Tensor, logits: Tensor) -> Tensor:
         """What the memory is renewed from, (B * N, S, h, w)."""
-        fine = torch.cat([area_average(v4, 4), area_average(logits.unsqueeze(2), 4)], dim=2)
+        fine = [merge(area_average(v4, 4)), area_average(logits, 4).flatten(0, 1)[:, None]]
         return (
-            self.g16_conv(v16.flatten(0, 1))
-            + self.g8_conv(area_average(v8, 2).flatten(0, 1))
-            + self.g4_conv(fine.flatten(0, 1))
+            self.g16_conv(merge(v16))
+            + self.g8_conv(merge(area_average(v8, 2)))
+            + self.g4_conv(torch.cat(fine, dim=1))
         )
 
 
@@ -82,7 +83,7 @@ class MaskDecoder(nn.Module):
             coarse = strip.take(v16)
             v8 = self.upsample_16_to_8(coarse, strip.take(skip8, 2))
             v4 = self.upsample_8_to_4(v8, strip.take(skip4, 4))
-            logits = self.pred(v4.flatten(0, 1))
+            logits = self.pred(merge(v4))
             seen = logits.squeeze(1).unflatten(0, outer)
             mixed = self.sensory_updater.mix(coarse, v8, v4, seen)
             return strip.keep(logits, 4), strip.keep(mixed)

@@ -86,17 +86,11 @@ class MaskEncoder(ResNet):
         def features(strip: Strip) -> tuple[Tensor, ...]:
             part = strip.take(masks, STRIDE)
             rgb = image(strip)
-            stacked = torch.cat(
-                [
-                    rgb.unsqueeze(1).expand(-1, outer[1], -1, -1, -1),
-                    part[:, some].unsqueeze(2).to(rgb.dtype),
-                    others_of(part)[:, some].unsqueeze(2).to(rgb.dtype),
-                ],
-                dim=2,
-            ).flatten(0, 1)
-            if self.conv1.weight.is_contiguous(memory_format=torch.channels_last):
-                stacked = stacked.contiguous(memory_format=torch.channels_last)
-            f16, _, _ = ResNet.forward(self, stacked)
+            own, others = (
+                m[:, some].flatten(0, 1).unsqueeze(1).to(rgb.dtype) for m in (part, others_of(part))
+            )
+            rgb = rgb.repeat_interleave(outer[1], dim=0) if outer[1] > 1 else rgb
+            f16, _, _ = ResNet.forward(self, torch.cat([rgb, own, others], dim=1))
             return (strip.keep(f16),)
 
         height = pixel_BCHW.shape[-2]

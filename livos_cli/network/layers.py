@@ -19,6 +19,7 @@ __all__ = [
     "aggregate",
     "area_average",
     "enlarge",
+    "merge",
     "others_of",
 ]
 
@@ -40,9 +41,24 @@ def aggregate(prob_BNHW: Tensor) -> Tensor:
     return torch.log(prob / (1 - prob))
 
 
+def merge(x_BNCHW: Tensor) -> Tensor:
+    """(B, N, C, h, w) -> (B * N, C, h, w), a view that is known as channels-last if it is.
+
+    PyTorch tells the layout by strides, that of a batch of one included, which views and sums
+    leave at anything; taken for channels-first, a map would be copied by every convolution.
+    """
+    x = x_BNCHW.flatten(0, 1)
+    count, channels, _, width = x.shape
+    if count == 1 and channels > 1 and x.stride()[1:] == (1, width * channels, channels):
+        x = x.as_strided(x.shape, (x.numel(), 1, width * channels, channels))
+    return x
+
+
 def area_average(x: Tensor, factor: int) -> Tensor:
-    """Mean over squares of `factor` pixels, over the last two of any number of dimensions."""
-    return F.avg_pool2d(x.flatten(0, -4), factor).unflatten(0, x.shape[:-3])
+    """Mean over squares of `factor` pixels, (B, N, h, w) or (B, N, C, h, w)."""
+    if x.ndim == 4:
+        return F.avg_pool2d(x, factor)
+    return F.avg_pool2d(merge(x), factor).unflatten(0, x.shape[:2])
 
 
 def enlarge(log_odds: Tensor) -> Tensor:
@@ -81,9 +97,9 @@ class Fuser(nn.Module):
     def forward(self, x_BCHW: Tensor, y_BNCHW: Tensor) -> Tensor:
         """-> (B, N, width, h, w)."""
         batch, objects = y_BNCHW.shape[:2]
-        y = self.y_transform(y_BNCHW.flatten(0, 1)).unflatten(0, (batch, objects))
-        joined = (self.x_transform(x_BCHW).unsqueeze(1) + y).flatten(0, 1)
-        return self.layer2(self.layer1(joined)).unflatten(0, (batch, objects))
+        y = self.y_transform(merge(y_BNCHW)).unflatten(0, (batch, objects))
+        y += self.x_transform(x_BCHW).unsqueeze(1)  # in place: keeps y's layout
+        return self.layer2(self.layer1(merge(y))).unflatten(0, (batch, objects))
 
 
 class SensoryUpdater(nn.Module):
@@ -99,10 +115,11 @@ class SensoryUpdater(nn.Module):
 
         def renew(strip: Strip) -> tuple[Tensor, ...]:
             old = strip.take(sensory_BNSHW)
-            joined = torch.cat([strip.take(x_BNCHW), old], dim=2).flatten(0, 1)
+            # Of four dimensions, so that it stays channels-last.
+            joined = torch.cat([merge(strip.take(x_BNCHW)), merge(old)], dim=1)
             gates = self.transform(joined).unflatten(0, outer)
             renewed = gated_recurrent_update(strip.keep(gates), strip.keep(old))
-            return (renewed.flatten(0, 1),)
+            return (merge(renewed),)
 
         (renewed,) = in_strips(renew, height, rows, halo=1)
         return renewed.unflatten(0, outer)

@@ -221,6 +221,14 @@ class LiVOS(nn.Module):
             masks=small,
         )
 
+    @staticmethod
+    def _like(map_: Tensor, *size: int) -> Tensor:
+        """Zeros (B, N, C, h, w) in the layout of a map (B, C', h, w)."""
+        batch, count, channels, height, width = size
+        if map_.stride(1) != 1:
+            return map_.new_zeros(size)
+        return map_.new_zeros(batch, count, height, width, channels).movedim(-1, 2)
+
     def enter(self, features: Features, memory: Memory | None, count: int) -> Memory:
         """Make room for `count` objects that enter at this frame, after it has been read.
 
@@ -233,7 +241,7 @@ class LiVOS(nn.Module):
             state=key.new_zeros(batch, count, config.key, config.value, dtype=torch.float32),
             key_sum=start_key_sum(key),
             group=torch.zeros(count, dtype=torch.int64, device=key.device),
-            sensory=features.pixel.new_zeros(batch, count, config.sensory, height, width),
+            sensory=self._like(features.pixel, batch, count, config.sensory, height, width),
             objects=key.new_zeros(
                 batch, count, config.queries, config.embed + 1, dtype=torch.float32
             ),

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from livos_cli.network.config import LiVOSConfig
-from livos_cli.network.layers import AttentionResBlock, Fuser, PositionalEncoding, aggregate
+from livos_cli.network.layers import AttentionResBlock, Fuser, PositionalEncoding, aggregate, merge
 
 __all__ = ["ObjectTransformer", "PixelFuser"]
 
@@ -29,17 +29,12 @@ class PixelFuser(nn.Module):
         others_BNHW: Tensor,
     ) -> Tensor:
         """-> (B, N, embed, h, w). Masks: the last frame's, averaged to h x w."""
-        dtype = sensory_BNSHW.dtype
-        seen = torch.cat(
-            [
-                sensory_BNSHW,
-                mask_BNHW.unsqueeze(2).to(dtype),
-                others_BNHW.unsqueeze(2).to(dtype),
-            ],
-            dim=2,
-        )
-        seen = self.conv(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
-        return self.fuser(pixel_BCHW, readout_BNVHW + seen)
+        sensory = merge(sensory_BNSHW)
+        masks = (m.flatten(0, 1).unsqueeze(1).to(sensory.dtype) for m in (mask_BNHW, others_BNHW))
+        seen = self.conv(torch.cat([sensory, *masks], dim=1))
+        seen = seen.unflatten(0, sensory_BNSHW.shape[:2])
+        seen += readout_BNVHW
+        return self.fuser(pixel_BCHW, seen)
 
 
 class Attention(nn.Module):
@@ -139,7 +134,7 @@ class PixelFeedForward(nn.Module):
 
 def as_map(pixels: Tensor, height: int, width: int) -> Tensor:
     """(B, P, C) -> (B, C, h, w)."""
-    return pixels.transpose(1, 2).unflatten(2, (height, width))
+    return merge(pixels.transpose(1, 2).unflatten(2, (height, width)).unsqueeze(1))
 
 
 def as_sequence(pixels: Tensor) -> Tensor:
@@ -211,7 +206,7 @@ class ObjectTransformer(nn.Module):
         values = (sums / (areas + 1e-4)).to(dtype).flatten(0, 1)
         queries = self.query_init.weight + self.summary_to_query_init(values)
         query_pos = self.query_emb.weight + self.summary_to_query_emb(values)
-        feature = pixel_BNCHW.flatten(0, 1)
+        feature = merge(pixel_BNCHW)
         pixels = as_sequence(self.pixel_init_proj(feature))
         position = self.spatial_pe(height, width)
         pixel_pos = as_sequence(self.pixel_emb_proj(feature))
