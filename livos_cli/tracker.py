@@ -324,7 +324,7 @@ class Tracker:
     ) -> tuple[Features, Tensor, Tensor, Memory | None]:
         """-> features, what `_advance` returns, soft masks (1, N, H, W), memory."""
         features = self.model.encode_image(image, rows)
-        if rows:  # memory is short: what one stage is done with must not lie idle in the next
+        if rows:  # as between the stages of `read`
             give_back_memory(self.model.device)
         if memory is None:
             result = torch.ones(1, *image.shape[-2:], device=self.model.device)

@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "options": {"errors"},
     "device": BASICS,
-    "network": BASICS | {"livos_kernels"},
+    "network": BASICS | {"device", "livos_kernels"},
     "graph": {"network"},
     "tracker": BASICS | {"device", "graph", "network", "livos_kernels"},
     "ahead": {"video"},

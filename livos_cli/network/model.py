@@ -8,6 +8,7 @@ import torch
 from livos_kernels import read_state, start_key_sum, update_state
 from torch import Tensor, nn
 
+from livos_cli.device import give_back_memory
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.decoder import MaskDecoder
 from livos_cli.network.encoders import (
@@ -169,8 +170,12 @@ class LiVOS(nn.Module):
             features.pixel, readout, memory.sensory, memory.masks, others_of(memory.masks)
         )
         del readout
+        if rows:  # memory is short: what one stage is done with must not lie idle in the next
+            give_back_memory(self.device)
         refined = self.object_transformer(fused, memory.objects, collect)
         del fused
+        if rows:
+            give_back_memory(self.device)
         logits, sensory = self.mask_decoder(
             refined, features.skip8, features.skip4, memory.sensory, chunk, rows
         )
@@ -204,6 +209,8 @@ class LiVOS(nn.Module):
             chunk,
             rows,
         )
+        if rows:
+            give_back_memory(self.device)
         small = area_average(masks_BNHW, STRIDE).float()
         step = chunk or small.shape[1]
         summary = torch.cat(

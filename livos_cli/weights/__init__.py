@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from livos_cli.device import resolve_device, resolve_precision
+from livos_cli.device import give_back_memory, resolve_device, resolve_precision
 from livos_cli.errors import WeightsError
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.model import LiVOS
@@ -110,4 +110,7 @@ def load_model(
     target = resolve_device(device)
     dtype = resolve_precision(precision, target)
     tensors, config, path = read_weights(weights)
-    return to_device(build(tensors, config, path), target, dtype)
+    model = to_device(build(tensors, config, path), target, dtype)
+    del tensors
+    give_back_memory(target)  # of the copies on the way
+    return model
