@@ -18,9 +18,10 @@ import numpy as np
 from livos_cli.ahead import ahead
 from livos_cli.device import out_of_memory, peak_memory
 from livos_cli.errors import InputError, OutputError, UsageError
+from livos_cli.framing import working_size
 from livos_cli.network.model import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.tracker import Tracker, working_size
+from livos_cli.tracker import Tracker
 from livos_cli.video.masks import KeyMasks
 from livos_cli.video.palette import is_index_png
 from livos_cli.video.reader import open_source

@@ -14,29 +14,18 @@ from torch import Tensor
 
 from livos_cli.device import give_back_memory, memory_to_use, out_of_memory
 from livos_cli.errors import InputError
+from livos_cli.framing import impose, padding_of, reduce_ids, reduce_image, working_size
 from livos_cli.graph import StepGraph
 from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
 from livos_cli.network.layers import enlarge
 from livos_cli.network.model import Features, LiVOS, Memory
 from livos_cli.network.strips import STRIDE
 
-__all__ = ["Tracker", "working_size"]
+__all__ = ["Tracker"]
 
 # Frames after which a CPU's freed memory goes back to the system. Over 1,394 frames the peak then
 # grew by 0.15 % after frame 100, not by 1.8 %, in the same time (docs/performance.md).
 TIDY_EVERY = 25
-
-
-def working_size(height: int, width: int, max_size: int) -> tuple[int, int]:
-    """The size at which the network runs: shorter side at most `max_size`; -1 keeps the frame's.
-
-    Frames are never enlarged.
-    """
-    shorter = min(height, width)
-    if max_size < 0 or shorter <= max_size:
-        return height, width
-    scale = max_size / shorter
-    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 class Tracker:
@@ -218,6 +207,8 @@ class Tracker:
                 field.name: state[f"memory.{field.name}"].to(self.model.device, copy=True)
                 for field in fields(Memory)
             }
+            # As the network lays it out, so that what follows has the same bits.
+            parts["sensory"] = self.model.lay_out(parts["sensory"])
             memory = Memory(**parts)
             config = self.model.config
             want = (1, len(ids), config.key, config.value)
@@ -250,7 +241,7 @@ class Tracker:
         """
         image, given = self._check(frame, mask)
         size = working_size(*self._size(), self.max_size)
-        padded = F.pad(_reduce(image, size), _padding(*size))
+        padded = F.pad(reduce_image(image, size), padding_of(*size))
         decide = decide and given is None and size == self._size() and len(self._ids) < 256
         height, width = (side // STRIDE for side in padded.shape[-2:])
         rows = self._rows(height, width)
@@ -268,7 +259,7 @@ class Tracker:
         self._frames += 1
         if self._frames % TIDY_EVERY == 0:
             give_back_memory(self.model.device)
-        left, _, top, _ = _padding(*size)
+        left, _, top, _ = padding_of(*size)
         return result[..., top : top + size[0], left : left + size[1]], given
 
     def _rows(self, height: int, width: int) -> int:
@@ -283,7 +274,7 @@ class Tracker:
             if self._fixed_budget:
                 least = working_memory(config, *frame, rows=FEWEST_ROWS) + weights
                 raise InputError(
-                    f"frames of {width * STRIDE}x{height * STRIDE} with {frame[2]} objects need "
+                    f"frames of {width * STRIDE}x{height * STRIDE} with {frame[2]} object(s) need "
                     f"{least / 2**30:.2f} GiB, more than the memory budget",
                     "use a larger --memory-budget or a smaller --max-size",
                 )
@@ -311,7 +302,7 @@ class Tracker:
             if new := [i for i in seen if i not in ids]:
                 memory = self.model.enter(features, memory, len(new))
                 ids += new
-            result = _impose(result, F.pad(_reduce_ids(given, size), _padding(*size)), ids)
+            result = impose(result, F.pad(reduce_ids(given, size), padding_of(*size)), ids)
             soft = result[None, 1:]
         if memory is not None:
             memory = self._write(features, memory, soft, rows)
@@ -364,7 +355,7 @@ class Tracker:
         return result.clone()
 
     def _impose(self, prob: Tensor, given: Tensor | None) -> Tensor:
-        return prob if given is None else _impose(prob, given, self._ids)
+        return prob if given is None else impose(prob, given, self._ids)
 
     def _check(
         self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None
@@ -392,61 +383,3 @@ class Tracker:
             given = given.to(self.model.device, torch.int64)
         self._frame_size = (height, width)
         return image.to(self.model.device), given
-
-
-def _padding(height: int, width: int) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom up to multiples of the stride, the smaller half first."""
-    rows, columns = -height % STRIDE, -width % STRIDE
-    return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
-
-
-def _reduce(image_HW3: Tensor, size: tuple[int, int]) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, h', w') uint8, or float32 in [0, 1]; reduced with antialiasing."""
-    image = image_HW3.permute(2, 0, 1)[None]
-    if image.shape[-2:] == size:
-        return image
-    if image.device.type == "cpu":  # eight bits are enough, and four times less memory
-        return F.interpolate(image, size=size, mode="bilinear", antialias=True)
-    return F.interpolate(image.float(), size=size, mode="bilinear", antialias=True) / 255
-
-
-def _reduce_ids(ids_HW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Ids at the working size: each pixel's largest share, and no object lost altogether."""
-    if ids_HW.shape == size:
-        return ids_HW
-    best = torch.zeros(size, device=ids_HW.device)
-    reduced = torch.zeros(size, dtype=torch.int64, device=ids_HW.device)
-    small = []
-    for object_id in ids_HW.unique().tolist():
-        share = F.interpolate(
-            (ids_HW == object_id).float()[None, None], size=size, mode="bilinear", antialias=True
-        )[0, 0]
-        wins = share > best
-        reduced = torch.where(wins, object_id, reduced)
-        best = torch.maximum(best, share)
-        small.append((object_id, share))
-    for object_id, share in small:
-        if object_id and not bool((reduced == object_id).any()):
-            reduced = torch.where(share >= share.max(), object_id, reduced)
-    return reduced
-
-
-def _impose(prob: Tensor, given_HW: Tensor, ids: list[int]) -> Tensor:
-    """Let a given mask decide where it says something.
-
-    Every channel is 0 where the mask is on. New objects are appended one-hot. A corrected object
-    is on where given and off elsewhere, where its probability goes to the background.
-    """
-    on = given_HW != 0
-    old = prob.shape[0] - 1
-    prob = prob.masked_fill(on, 0)
-    seen = set(given_HW.unique().tolist())
-    added = []
-    for channel, object_id in enumerate(ids, start=1):
-        exact = (given_HW == object_id).float()
-        if channel > old:
-            added.append(exact)
-        elif object_id in seen:
-            prob[0] += prob[channel]
-            prob[channel] = exact
-    return torch.cat([prob, torch.stack(added)]) if added else prob

@@ -228,13 +228,12 @@ class LiVOS(nn.Module):
             masks=small,
         )
 
-    @staticmethod
-    def _like(map_: Tensor, *size: int) -> Tensor:
-        """Zeros (B, N, C, h, w) in the layout of a map (B, C', h, w)."""
-        batch, count, channels, height, width = size
-        if map_.stride(1) != 1:
-            return map_.new_zeros(size)
-        return map_.new_zeros(batch, count, height, width, channels).movedim(-1, 2)
+    def lay_out(self, map_BNCHW: Tensor) -> Tensor:
+        """A map in the layout of the weights: channels-last, or as it is."""
+        weight = self.key_projector.layer2.weight
+        if not weight.is_contiguous(memory_format=torch.channels_last):
+            return map_BNCHW
+        return map_BNCHW.movedim(2, -1).contiguous().movedim(-1, 2)
 
     def enter(self, features: Features, memory: Memory | None, count: int) -> Memory:
         """Make room for `count` objects that enter at this frame, after it has been read.
@@ -248,7 +247,9 @@ class LiVOS(nn.Module):
             state=key.new_zeros(batch, count, config.key, config.value, dtype=torch.float32),
             key_sum=start_key_sum(key),
             group=torch.zeros(count, dtype=torch.int64, device=key.device),
-            sensory=self._like(features.pixel, batch, count, config.sensory, height, width),
+            sensory=self.lay_out(
+                features.pixel.new_zeros(batch, count, config.sensory, height, width)
+            ),
             objects=key.new_zeros(
                 batch, count, config.queries, config.embed + 1, dtype=torch.float32
             ),
