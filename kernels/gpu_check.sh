@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that wants a GPU, in under eight minutes, into one JSON. Needs PyTorch and Triton;
-# with PyAV also from file to file, with safetensors also the agreement of fp16 with float32.
+# with PyAV and OpenCV also from file to file, with safetensors also the agreement of fp16 with float32.
 #
 #     kernels/gpu_check.sh [result.json] [--dry-run]
 set -euo pipefail
