@@ -15,13 +15,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from livos_cli.ahead import ahead
 from livos_cli.device import out_of_memory, peak_memory
 from livos_cli.errors import InputError, OutputError, UsageError
 from livos_cli.framing import working_size
 from livos_cli.network.model import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.tracker import Tracker
+from livos_cli.upload import upload_ahead
 from livos_cli.video.masks import KeyMasks
 from livos_cli.video.palette import is_index_png
 from livos_cli.video.reader import open_source
@@ -212,15 +212,13 @@ def track(
 ) -> Generator[tuple[Frame, np.ndarray]]:
     """Each frame with its ids (H, W) uint8; key masks enter when their frame comes.
 
-    Frames are decoded ahead in a thread: close the generator before the source.
-
     Raises:
         InputError: none of the masks belonged to a frame.
     """
     width, height = source.info.width, source.info.height
     unused = set(keys.frames or ())
     first = True
-    with closing(ahead(source, tracker.model.device)) as frames:
+    with closing(upload_ahead(source, tracker.model.device)) as frames:
         for frame, picture in frames:
             mask = keys.at(frame.index, first=first, width=width, height=height)
             unused.discard(frame.index)
