@@ -19,7 +19,7 @@ from conftest import reference_weights
 import livos_cli
 from livos_cli.errors import WeightsError
 from livos_cli.network import PRESETS, SMALL, TINY, LiVOS
-from livos_cli.weights import load_model, read_weights
+from livos_cli.weights import load_checked, load_model, read_weights
 from livos_cli.weights.convert import read_checkpoint, remap_keys, write_safetensors
 from livos_cli.weights.hub import parse_hub
 from livos_cli.weights.registry import REGISTRY
@@ -296,11 +296,11 @@ def test_convert_a_published_checkpoint(tmp_path: Path, livos: Any) -> None:
     torch.save({"state_dict": wrapped}, source)
     done = livos("weights", "convert", source, target, "--size", "600")
     assert done.returncode == 0, done.stderr
-    converted = load_model(target, device="cpu", precision="fp32")
-    assert converted.config.size == 600
-    assert converted.config.image_block == "basic"
+    converted, config = load_checked(target)
+    assert config.size == 600
+    assert config.image_block == "basic"
     for name, tensor in model.state_dict().items():
-        assert torch.equal(converted.state_dict()[name], tensor)
+        assert torch.equal(converted[name], tensor)
     assert livos("weights", "convert", source, target).returncode == 1  # exists
     assert livos("weights", "convert", source, tmp_path / "out.pth").returncode == 2
 
