@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +160,11 @@ def test_the_gpu_check_can_be_tried_without_a_gpu(tmp_path: Path) -> None:
     result = tmp_path / "check.json"
     script = ROOT / "kernels" / "gpu_check.sh"
     done = subprocess.run(
-        ["bash", str(script), str(result), "--dry-run"], capture_output=True, text=True, check=False
+        ["bash", str(script), str(result), "--dry-run"],
+        env=os.environ | {"PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(result.read_text())

@@ -60,7 +60,7 @@ def test_folded_batch_norm_is_the_same_function() -> None:
             torch.nn.init.uniform_(module.bias, -0.5, 0.5)
     folded = LiVOS(TINY)
     folded.load_state_dict(plain.state_dict())
-    folded = to_device(folded, torch.device("cpu"), torch.float64)
+    folded = to_device(folded.double(), torch.device("cpu"), torch.float64)
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
     image = torch.rand(1, 3, 64, 96, dtype=torch.float64)
     with torch.inference_mode():
