@@ -8,7 +8,8 @@ from pathlib import Path
 
 from livos_cli.network.model import LiVOS
 from livos_cli.options import SegmentOptions
-from livos_cli.pipeline import Result, make_tracker, open_video, track
+from livos_cli.pipeline import Result, open_video, settle_origin
+from livos_cli.tracking import find, make_tracker
 from livos_cli.video.masks import KeyMasks
 from livos_cli.weights import load_model
 
@@ -28,13 +29,13 @@ def segment(
     """Segment a video, one result a frame, as they are computed.
 
     Args:
-        video: a video file, a folder of images, or `-` for stdin.
+        video: a video file, a folder of images, a URL that FFmpeg reads, or `-` for stdin.
         mask: an image for the first frame, or a folder of key masks.
         weights: as for `load_model`; not used if `model` is given.
         device: as for `load_model`.
         precision: as for `load_model`.
         model: a loaded network, to use it for several videos.
-        options: size, range, chunks.
+        options: size, range, direction, chunks.
 
     Yields:
         `Result` for every frame, in order. Holds a bounded number of frames.
@@ -44,9 +45,11 @@ def segment(
     """
     options = options or SegmentOptions()
     model = model or load_model(weights, device=device, precision=precision)
-    with open_video(video, options, keep_audio=False) as source:
+    options = settle_origin(options, Path(mask), video)
+    with open_video(video, options) as source:
         keys = KeyMasks(Path(mask), source.info.image_names)
         keys.scan(source.info.width, source.info.height)
-        with closing(track(source, keys, make_tracker(model, options))) as results:
-            for frame, ids in results:
-                yield Result(frame.index, frame.pts, source.info.time_base, ids)
+        found = find(video, source, keys, make_tracker(model, options), options)
+        with closing(found) as results:
+            for frame, decided in results:
+                yield Result(frame.index, frame.pts, source.info.time_base, decided.ids)

@@ -8,10 +8,37 @@ from pathlib import Path
 
 from livos_cli.errors import UsageError
 
-__all__ = ["DEVICES", "PRECISIONS", "Position", "RunOptions", "SegmentOptions", "parse_bytes"]
+__all__ = [
+    "ALPHA_CODECS",
+    "CONTOURS",
+    "DEVICES",
+    "DIRECTIONS",
+    "MATTE_CODECS",
+    "PRECISIONS",
+    "Drop",
+    "Look",
+    "Position",
+    "RawVideo",
+    "RunOptions",
+    "SegmentOptions",
+    "parse_bytes",
+    "parse_colour",
+    "parse_frame",
+]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+DIRECTIONS = ("forward", "backward", "both")
+ALPHA_CODECS = ("prores", "vp9", "png")
+MATTE_CODECS = ("ffv1", "ffv1-16", "prores")
+CONTOURS = ("svg", "json")
+COLOURS = {
+    "green": "00ff00",
+    "blue": "0000ff",
+    "black": "000000",
+    "white": "ffffff",
+    "grey": "808080",
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +96,73 @@ def parse_bytes(text: str) -> int:
     return int(float(match[1]) * units[match[2].upper()])
 
 
+def parse_frame(text: str, option: str) -> int:
+    """Read a frame number, from 0: `120` or `120f`.
+
+    Raises:
+        UsageError: the text is none.
+    """
+    if re.fullmatch(r"\d+f?", text):
+        return int(text.rstrip("f"))
+    raise UsageError(f"'{text}' is not a frame number", f"{option} counts frames from 0, like 120")
+
+
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """Read a colour: `green`, `blue`, `black`, `white`, `grey`, or `#00ff00`; RGB, 0 to 255.
+
+    Raises:
+        UsageError: the text is none of these.
+    """
+    code = COLOURS.get(text.lower(), text).removeprefix("#")
+    if not re.fullmatch(r"[0-9a-fA-F]{6}", code):
+        raise UsageError(f"'{text}' is not a colour", f"give {', '.join(COLOURS)} or like #00ff00")
+    red, green, blue = bytes.fromhex(code)
+    return red, green, blue
+
+
+@dataclass(frozen=True)
+class Drop:
+    """From where on an object is not followed any more."""
+
+    object_id: int
+    frame: int
+
+    @classmethod
+    def parse(cls, text: str) -> Drop:
+        """Read `ID@FRAME`.
+
+        Raises:
+            UsageError: the text is no such thing.
+        """
+        if match := re.fullmatch(r"(\d+)@(\d+)f?", text):
+            return cls(int(match[1]), int(match[2]))
+        raise UsageError(f"'{text}' is not ID@FRAME", "give it like 2@120: object 2, frame 120")
+
+
+@dataclass(frozen=True)
+class RawVideo:
+    """What a stream of bare pictures does not say of itself."""
+
+    width: int  # pixels
+    height: int
+    pix_fmt: str = "rgb24"  # FFmpeg's name
+    fps: str = "25"  # frames a second, also like 30000/1001
+
+    @classmethod
+    def parse(cls, size: str, pix_fmt: str, fps: str) -> RawVideo:
+        """Read `1920x1080`, and check the rate.
+
+        Raises:
+            UsageError: the text is no size or rate.
+        """
+        match = re.fullmatch(r"([1-9]\d*)[xX]([1-9]\d*)", size)
+        if match is None:
+            raise UsageError(f"'{size}' is not a size", "give it like 1920x1080")
+        if not re.fullmatch(r"\d+(\.\d+)?|\d+/[1-9]\d*", fps) or not re.search("[1-9]", fps):
+            raise UsageError(f"'{fps}' is not a rate", "give it like 25, 29.97 or 30000/1001")
+        return cls(int(match[1]), int(match[2]), pix_fmt, fps)
+
+
 @dataclass(frozen=True)
 class SegmentOptions:
     """How a video is segmented, whatever is made of the result."""
@@ -80,12 +174,54 @@ class SegmentOptions:
     start: Position | None = None  # first frame
     end: Position | None = None  # first frame not wanted
     allow_truncated: bool = False  # keep what decodes of a damaged file
+    origin: int | None = None  # frame where tracking begins; None: the first that is read
+    direction: str = "forward"  # from the origin: one of DIRECTIONS
+    drop: tuple[Drop, ...] = ()  # objects to stop following
+    raw: RawVideo | None = None  # the input is bare pictures
+    latest: bool = False  # of a live source, leave frames out rather than fall behind
+
+    def __post_init__(self) -> None:
+        if self.direction not in DIRECTIONS:
+            raise UsageError(
+                f"unknown direction '{self.direction}'", f"it is one of {', '.join(DIRECTIONS)}"
+            )
+        if self.direction != "forward" and self.latest:
+            raise UsageError("a live source has no way back", "leave out --latency-first")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How objects are drawn over the picture."""
+
+    opacity: float = 0.5  # of the tint, 0 to 1
+    outline: int | None = None  # pixels, 0 for none; None: by the frame's size
+    labels: bool = False  # write names or ids
+    palette: str = "davis"  # a name, or colours like ff0000,00ff00
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.opacity <= 1:
+            raise UsageError(f"opacity must be 0 to 1, not {self.opacity}", "0.5 is the default")
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """What is written, and where."""
 
-    save: tuple[str, ...] = ("mask",)  # kinds, keys of video.writer.KINDS
-    output: Path | None = None  # folder, or file for one kind; None: beside the input
+    save: tuple[str, ...] = ("mask",)  # kinds, keys of video.sinks.KINDS
+    output: Path | None = None  # folder, or file for one kind, or -; None: beside the input
     overwrite: bool = False
+    alpha_codec: str = "prores"  # one of ALPHA_CODECS
+    matte_codec: str = "ffv1"  # one of MATTE_CODECS
+    background: tuple[int, int, int] = parse_colour("green")  # of cutouts, RGB
+    contours: str = "svg"  # one of CONTOURS
+    look: Look = Look()
+    preview: Path | None = None  # a contact sheet, PNG or JPEG
+
+    def __post_init__(self) -> None:
+        for option, value, known in (
+            ("--alpha-codec", self.alpha_codec, ALPHA_CODECS),
+            ("--matte-codec", self.matte_codec, MATTE_CODECS),
+            ("--contours", self.contours, CONTOURS),
+        ):
+            if value not in known:
+                raise UsageError(f"unknown {option} '{value}'", f"it is one of {', '.join(known)}")

@@ -2,59 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import queue
-import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
 from livos_cli.device import out_of_memory, peak_memory
-from livos_cli.errors import InputError, OutputError, UsageError
+from livos_cli.errors import InputError, UsageError
 from livos_cli.framing import working_size
 from livos_cli.network.model import LiVOS
-from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.tracker import Tracker
-from livos_cli.upload import upload_ahead
+from livos_cli.options import Position, RunOptions, SegmentOptions
+from livos_cli.outputs import SinkThread, plan_outputs
+from livos_cli.tracking import find, make_tracker, range_of
+from livos_cli.video.container import is_url
+from livos_cli.video.images import list_images
 from livos_cli.video.masks import KeyMasks
-from livos_cli.video.palette import is_index_png
+from livos_cli.video.preview import Preview
 from livos_cli.video.reader import open_source
-from livos_cli.video.source import Frame, FrameSource, SourceInfo
-from livos_cli.video.writer import KINDS, Sink
+from livos_cli.video.sinks import KINDS, Job
+from livos_cli.video.source import FrameSource, SourceInfo
+from livos_cli.watch import AreaWatch
 
-__all__ = [
-    "Begin",
-    "Masks",
-    "Progress",
-    "Report",
-    "Result",
-    "SinkThread",
-    "make_tracker",
-    "open_video",
-    "plan_outputs",
-    "run",
-    "track",
-]
-
-FILE_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".png", ".webm"})  # never of folders
-SINK_QUEUE = 4  # frames waiting for a sink, at most
-
-
-class Masks(Protocol):
-    """The masks that are given for a video, by frame; `KeyMasks` are those that a user names."""
-
-    @property
-    def frames(self) -> list[int] | None:
-        """Frame numbers that have a mask; None if one mask is for the first frame read."""
-
-    def at(self, frame: int, *, first: bool, width: int, height: int) -> np.ndarray | None:
-        """The mask of a frame, (H, W) integers at the video's size, or None."""
+__all__ = ["Begin", "Progress", "Report", "Result", "open_video", "run", "settle_origin"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +49,7 @@ class Begin:
     names: dict[int, str]  # of ids that came from object folders
     network_size: tuple[int, int]  # height, width at which the network runs
     frames: int | None  # expected, if known
+    back: int  # of these, how many are done twice: backward first
     warnings: tuple[str, ...]
 
 
@@ -84,6 +58,7 @@ class Progress:
     """After each frame."""
 
     done: int
+    back: int  # frames that the way back has done
     seconds: float
     objects: int
     peak_memory: int | None  # bytes
@@ -97,7 +72,7 @@ class Report:
     seconds: float
     ids: tuple[int, ...]
     names: dict[int, str]  # of ids that came from object folders
-    outputs: dict[str, Path]  # kind -> path
+    outputs: dict[str, Path]  # kind or "preview" -> path; not what went to stdout
     size: tuple[int, int]  # height, width of the video
     network_size: tuple[int, int]
     peak_memory: int | None  # bytes
@@ -123,39 +98,76 @@ def run(
         LivosError: an input that cannot be used or an output that cannot be written.
     """
     paths = plan_outputs(video, mask, output)
+    kinds = [KINDS[name] for name in paths if name in KINDS]
     started = time.monotonic()
-    keep_audio = any(KINDS[kind].needs_audio for kind in paths)
     with ExitStack() as stack:
-        source = stack.enter_context(open_video(video, options, keep_audio=keep_audio))
+        options = settle_origin(options, mask, video)
+        source = stack.enter_context(
+            open_video(
+                video,
+                options,
+                keep_audio=any(kind.audio for kind in kinds),
+                keep_picture=any(kind.picture for kind in kinds),
+            )
+        )
         info = source.info
         keys = KeyMasks(mask, info.image_names)
         ids, warnings = keys.scan(info.width, info.height)
+        _check_drops(options, ids)
         tracker = make_tracker(model, options)
         network_size = working_size(info.height, info.width, tracker.max_size)
         expected = _expected_frames(info, options)
         on_begin(
-            Begin(info, tuple(ids), keys.object_names, network_size, expected, tuple(warnings))
+            Begin(
+                info,
+                tuple(ids),
+                keys.object_names,
+                network_size,
+                expected,
+                _expected_back(info, options),
+                tuple(warnings),
+            )
         )
         device = model.device
         sinks: list[SinkThread] = []
         stack.callback(_abort_all, sinks)
-        for kind, path in paths.items():
-            sinks.append(SinkThread(KINDS[kind].open(path, info, len(ids) == 1)))
-        frames = 0
+        job = Job(info, tuple(ids), keys.object_names, output)
+        for name, path in paths.items():
+            opened = KINDS[name].open(path, job) if name in KINDS else Preview(path, job)
+            sinks.append(SinkThread(opened))
+        watch = AreaWatch()
+        frames = back = 0
+
+        def tell() -> None:
+            seconds, objects = time.monotonic() - started, len(tracker.object_ids)
+            on_frame(Progress(frames, back, seconds, objects, peak_memory(device)))
+
+        def go_back(done: int) -> None:
+            nonlocal back
+            back = done
+            tell()
+
         try:
-            results = stack.enter_context(closing(track(source, keys, tracker)))
-            for frame, decided in results:
+            found = find(
+                video,
+                source,
+                keys,
+                tracker,
+                options,
+                matte=any(kind.matte for kind in kinds),
+                on_back=go_back,
+            )
+            for frame, decided in stack.enter_context(closing(found)):
                 for sink in sinks:
                     sink.write(frame, decided)
+                watch.see(frame.index, decided.areas, decided.given)
                 frames += 1
-                objects = len(tracker.object_ids)
-                seconds = time.monotonic() - started
-                on_frame(Progress(frames, seconds, objects, peak_memory(device)))
+                tell()
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
             raise InputError(
-                f"{device} has too little memory at frame {frames}",
+                f"{device} has too little memory at frame {frames + back}",
                 "use a smaller --memory-budget or --max-size, or --chunk-objects 1",
             ) from None
         for sink in sinks:
@@ -165,12 +177,13 @@ def run(
         warnings += source.warnings
         for sink in sinks:
             warnings += sink.warnings
+        warnings += watch.warnings()
     return Report(
         frames=frames,
         seconds=time.monotonic() - started,
         ids=tuple(ids),
         names=keys.object_names,
-        outputs=paths,
+        outputs={name: path for name, path in paths.items() if isinstance(path, Path)},
         size=(info.height, info.width),
         network_size=network_size,
         peak_memory=peak_memory(device),
@@ -178,70 +191,53 @@ def run(
     )
 
 
-def open_video(video: str | Path, options: SegmentOptions, *, keep_audio: bool) -> FrameSource:
+def open_video(
+    video: str | Path,
+    options: SegmentOptions,
+    *,
+    keep_audio: bool = False,
+    keep_picture: bool = False,
+) -> FrameSource:
     """The source of frames that the options ask for."""
+    start, end = range_of(options)
     return open_source(
         video,
-        start=options.start,
-        end=options.end,
+        start=start,
+        end=end,
         keep_audio=keep_audio,
+        keep_picture=keep_picture,
         allow_truncated=options.allow_truncated,
+        raw=options.raw,
+        latest=options.latest,
     )
 
 
-def make_tracker(model: LiVOS, options: SegmentOptions) -> Tracker:
-    """A fresh tracker with the options' sizes.
+def settle_origin(options: SegmentOptions, mask: Path, video: str | Path) -> SegmentOptions:
+    """Where a way back begins if nothing is said: at the first of several key masks.
 
     Raises:
-        UsageError: sizes that make no sense.
+        UsageError: a single mask whose frame is not said.
     """
-    try:
-        return Tracker(
-            model,
-            max_size=options.max_size,
-            chunk_objects=options.chunk_objects,
-            memory_budget=options.memory_budget,
-            graphs=options.cuda_graphs,
+    if options.direction == "forward" or options.origin is not None:
+        return options
+    names = None
+    if not (str(video) == "-" or is_url(video)) and Path(video).is_dir():
+        names = tuple(path.stem for path in list_images(Path(video)))
+    frames = KeyMasks(mask, names).frames
+    if not frames:
+        raise UsageError(
+            f"--direction {options.direction} needs the frame of the mask", "add --from FRAME"
         )
-    except ValueError as error:
-        raise UsageError(str(error), "see `livos segment --help`") from None
+    return replace(options, origin=frames[0] if options.direction == "both" else frames[-1])
 
 
-def track(
-    source: FrameSource, keys: Masks, tracker: Tracker
-) -> Generator[tuple[Frame, np.ndarray]]:
-    """Each frame with its ids (H, W) uint8; key masks enter when their frame comes.
-
-    Raises:
-        InputError: none of the masks belonged to a frame.
-    """
-    width, height = source.info.width, source.info.height
-    unused = set(keys.frames or ())
-    first = True
-    with closing(upload_ahead(source, tracker.model.device)) as frames:
-        for frame, picture in frames:
-            mask = keys.at(frame.index, first=first, width=width, height=height)
-            unused.discard(frame.index)
-            if first and mask is None:
-                later = [n for n in keys.frames or () if n > frame.index]
-                source.warnings.append(
-                    f"frame {frame.index}, the first one read, has no mask: all is background "
-                    f"until the mask of frame {later[0] if later else '?'}"
-                )
-            first = False
-            yield frame, tracker.step_ids(picture, mask)
-    if not tracker.object_ids:
-        raise InputError(
-            f"no mask belongs to a frame that was read: masks are for frames {_some(unused)}",
-            "names of key masks are frame numbers from 0; check --start and --end",
-        )
-    if unused:
-        source.warnings.append(f"no frame was read for the masks of frames {_some(unused)}")
-
-
-def _some(numbers: Iterable[int]) -> str:
-    ordered = sorted(numbers)
-    return ", ".join(map(str, ordered[:5])) + (" …" if len(ordered) > 5 else "")
+def _check_drops(options: SegmentOptions, ids: list[int]) -> None:
+    for drop in options.drop:
+        if drop.object_id not in ids:
+            raise UsageError(
+                f"--drop {drop.object_id}@{drop.frame}: no mask has an object {drop.object_id}",
+                f"there are {', '.join(map(str, ids))}",
+            )
 
 
 def _expected_frames(info: SourceInfo, options: SegmentOptions) -> int | None:
@@ -249,7 +245,8 @@ def _expected_frames(info: SourceInfo, options: SegmentOptions) -> int | None:
     if info.frames is None:
         return None
     bounds = []
-    for position, default in ((options.start, 0), (options.end, info.frames)):
+    start, end = range_of(options)
+    for position, default in ((start, 0), (end, info.frames)):
         if position is None:
             bounds.append(default)
         elif position.frame is not None:
@@ -259,125 +256,17 @@ def _expected_frames(info: SourceInfo, options: SegmentOptions) -> int | None:
     return max(0, min(bounds[1], info.frames) - bounds[0])
 
 
-def plan_outputs(video: str | Path, mask: Path, output: RunOptions) -> dict[str, Path]:
-    """Where each kind goes; checked before any work is done.
-
-    Raises:
-        UsageError: an unknown kind, or a file name that cannot hold what is asked for.
-        OutputError: a result exists already and may not be overwritten.
-    """
-    if unknown := [kind for kind in output.save if kind not in KINDS]:
-        raise UsageError(f"unknown kind '{unknown[0]}'", f"--save takes {', '.join(KINDS)}")
-    kinds = list(dict.fromkeys(output.save))
-    source = None if str(video) == "-" else Path(video)
-    folder = Path.cwd() if source is None else source.resolve().parent
-    stem = "stdin" if source is None else source.resolve().stem
-    if source is not None and source.is_dir():
-        stem = source.resolve().name
-    target = output.output
-    if str(target) == "-":
-        raise UsageError("-o - is not supported", "give a folder or a file")
-    if target is not None and not target.is_dir() and target.suffix and len(kinds) == 1:
-        suffix = KINDS[kinds[0]].suffix
-        if suffix != "/" and target.suffix.lower() == Path(suffix).suffix:
-            paths = {kinds[0]: target}
-        elif target.suffix.lower() in FILE_SUFFIXES:
-            raise UsageError(
-                f"-o {target}: kind '{kinds[0]}' is written as <stem>{suffix}",
-                "give a folder, or a file of that suffix",
-            )
-        else:
-            paths = {kinds[0]: _place(target, stem, suffix)}
-    elif (
-        target is not None
-        and not target.is_dir()
-        and (target.exists() or target.suffix.lower() in FILE_SUFFIXES)
-    ):
-        raise UsageError(f"-o {target} names a file", "give a folder for several kinds")
-    else:
-        paths = {kind: _place(target or folder, stem, KINDS[kind].suffix) for kind in kinds}
-    for kind, path in paths.items():
-        for given in [mask, *([] if source is None else [source])]:
-            if path.resolve() in [given.resolve(), *given.resolve().parents]:
-                raise UsageError(
-                    f"{path} is or holds the input itself", "choose another place with -o"
-                )
-        if os.path.lexists(path) and not output.overwrite:
-            raise OutputError(f"{path} exists already", "use -y to overwrite it")
-        _check_replaceable(path, folder=KINDS[kind].suffix == "/")
-    return paths
-
-
-def _check_replaceable(path: Path, *, folder: bool) -> None:
-    """Raises OutputError where -y would destroy what is no earlier result of that kind."""
-    if not folder and path.is_dir():
-        raise OutputError(f"{path} is a folder", "choose another place with -o")
-    if folder and path.is_dir():
-        other = next((p.name for p in path.iterdir() if not is_index_png(p)), None)
-        if other is not None:
-            raise OutputError(
-                f"{path} holds more than index PNGs ({other}) and will not be replaced",
-                "choose another place with -o, or remove it yourself",
-            )
-    elif folder and path.exists():
-        raise OutputError(f"{path} is a file", "choose another place with -o")
-
-
-def _place(folder: Path, stem: str, suffix: str) -> Path:
-    return folder / stem if suffix == "/" else folder / f"{stem}{suffix}"
+def _expected_back(info: SourceInfo, options: SegmentOptions) -> int:
+    """How many frames the way back has, for the progress bar; an estimate."""
+    if options.direction == "forward" or options.origin is None:
+        return 0
+    start = options.start or Position(frame=0)
+    first = start.frame
+    if first is None:
+        first = round((start.seconds or 0.0) * float(info.rate))
+    return max(0, options.origin - first)
 
 
 def _abort_all(sinks: list[SinkThread]) -> None:
-    for sink in sinks:
+    for sink in reversed(sinks):  # the first made the folder, and removes it when it is empty
         sink.abort()
-
-
-class SinkThread:
-    """A sink in a thread of its own, behind a bounded queue; its exceptions come back here."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._queue: queue.Queue[tuple[Frame, np.ndarray] | None] = queue.Queue(SINK_QUEUE)
-        self._error: BaseException | None = None
-        self._published = False
-        self._thread = threading.Thread(target=self._work, name="livos-sink", daemon=True)
-        self._thread.start()
-
-    @property
-    def warnings(self) -> list[str]:
-        return self._sink.warnings
-
-    def _work(self) -> None:
-        # After an error the queue is still emptied, so that the writer of it never blocks.
-        while (item := self._queue.get()) is not None:
-            if self._error is None:
-                try:
-                    self._sink.write(*item)
-                except BaseException as error:  # raised again by the main thread
-                    self._error = error
-
-    def write(self, frame: Frame, ids: np.ndarray) -> None:
-        if self._error is not None:
-            raise self._error
-        self._queue.put((frame, ids))
-
-    def drain(self, trailing_audio: Iterable[Any]) -> None:
-        """Wait for all frames, then flush and check the result; it still has no name."""
-        self._queue.put(None)
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        self._sink.finish(trailing_audio)
-
-    def publish(self, overwrite: bool) -> None:
-        self._sink.publish(overwrite)
-        self._published = True
-
-    def abort(self) -> None:
-        """Leave nothing behind, unless the result has its name already."""
-        if self._thread.is_alive():
-            self._error = self._error or OutputError("stopped")
-            self._queue.put(None)
-            self._thread.join()
-        if not self._published:
-            self._sink.abort()

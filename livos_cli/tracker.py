@@ -73,6 +73,16 @@ class Tracker:
         self._memory: Memory | None = None
         self._frame_size: tuple[int, int] | None = None
 
+    def twin(self) -> Tracker:
+        """A fresh tracker with the same network and settings."""
+        return Tracker(
+            self.model,
+            max_size=self.max_size,
+            chunk_objects=self.chunk_objects,
+            memory_budget=self._budget if self._fixed_budget else None,
+            graphs=self._graphs,
+        )
+
     @property
     def object_ids(self) -> list[int]:
         """Ids of the objects followed, in the order of the channels of `step`'s result."""
@@ -120,12 +130,45 @@ class Tracker:
             (H, W), 0 for background; uint8 while all ids are 0 to 255, else int64.
         """
         result, given = self._advance(frame, mask, decide=True)
-        size = self._size()
-        dtype = torch.uint8 if all(0 < i <= 255 for i in self._ids) else torch.int64
         if result.dtype == torch.uint8:
-            names = np.array([0, *self._ids], np.uint8 if dtype == torch.uint8 else np.int64)
+            names: np.ndarray = np.array([0, *self._ids], self._id_type())
             return names[result.cpu().numpy()]
-        prob = result
+        return self._decide(result, given)
+
+    @torch.inference_mode()
+    def step_matte(
+        self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Like `step_ids`, and with it how likely a pixel belongs to any object.
+
+        Returns:
+            Ids as from `step_ids`; and (H, W) uint16, 65535 times one less the probability of
+            background that `step` gives.
+        """
+        prob, given = self._advance(frame, mask)
+        ids = self._decide(prob, given)
+        size = self._size()
+        sure = prob[0]
+        if given is not None and prob.shape[-2:] != size:
+            # As `impose`: a corrected object is off where the mask does not have it.
+            seen = set(given.unique().tolist())
+            for object_id, channel in zip(self._ids, prob[1:], strict=True):
+                if object_id in seen:
+                    sure = sure + channel
+        if sure.shape != size:
+            sure = F.interpolate(sure[None, None], size=size, mode="bilinear")[0, 0]
+            if given is not None:
+                sure = sure.masked_fill(given != 0, 0)
+        matte = ((1 - sure) * 65535).round_().clamp_(0, 65535).to(torch.int32)
+        return ids, matte.cpu().numpy().astype(np.uint16)
+
+    def _id_type(self) -> type:
+        return np.uint8 if all(0 < i <= 255 for i in self._ids) else np.int64
+
+    def _decide(self, prob: Tensor, given: Tensor | None) -> np.ndarray:
+        """Ids at full size, from probabilities at the working size, a channel at a time."""
+        size = self._size()
+        dtype = torch.uint8 if self._id_type() is np.uint8 else torch.int64
         decided = torch.zeros(size, dtype=dtype, device=prob.device)
         best = None
         for object_id, channel in zip([0, *self._ids], prob, strict=True):

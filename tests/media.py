@@ -31,6 +31,7 @@ def write_video(
     rotation: int = 0,
     tone: bool = False,
     sound: str = "aac",
+    tone_format: str = "fltp",
     matrix: int | None = None,
     full_range: bool = False,
     container: str | None = None,
@@ -65,7 +66,9 @@ def write_video(
             seconds = (pts[-1] if pts else len(images)) * time_base
             for index in range(int(seconds * 48000) // 1024):
                 wave = np.sin(np.arange(1024) / 20 + index).astype(np.float32)[None] * 0.1
-                piece: Any = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+                if tone_format == "s16":
+                    wave = (wave * 32767).astype(np.int16)
+                piece: Any = av.AudioFrame.from_ndarray(wave, format=tone_format, layout="mono")
                 piece.sample_rate, piece.pts = 48000, index * 1024
                 piece.time_base = Fraction(1, 48000)
                 out.mux(audio.encode(piece))

@@ -27,17 +27,22 @@ ALLOWED: dict[str, set[str]] = {
     "upload": {"video"},
     "video": BASICS,
     "weights": BASICS | {"device", "files", "network"},
-    "pipeline": BASICS | {"device", "framing", "upload", "network", "tracker", "video"},
-    "api": BASICS | {"network", "pipeline", "video", "weights"},
+    "outputs": BASICS | {"video"},
+    "spool": BASICS | {"video"},
+    "watch": set(),
+    "tracking": BASICS | {"network", "spool", "tracker", "upload", "video"},
+    "pipeline": BASICS | {"device", "framing", "network", "outputs", "tracking", "video", "watch"},
+    "api": BASICS | {"network", "pipeline", "tracking", "video", "weights"},
     "training": BASICS | {"datasets", "device", "network", "video", "weights", "livos_kernels"},
     "bench": BASICS | {"device", "network", "pipeline", "tracker", "video"},
+    "first_mask": BASICS,
     "files": BASICS,
     "datasets": BASICS | {"video"},
     "evaluation": BASICS
-    | {"datasets", "device", "files", "network", "pipeline", "tracker", "video"},
+    | {"datasets", "device", "files", "network", "outputs", "tracker", "tracking", "video"},
     "cli": BASICS
-    | {"bench", "datasets", "device", "evaluation", "network", "pipeline", "training"}
-    | {"video", "weights", "livos_cli"},
+    | {"bench", "datasets", "device", "evaluation", "files", "first_mask", "network", "outputs"}
+    | {"pipeline", "tracking", "training", "video", "weights", "livos_cli"},
     "__main__": {"cli"},
     "__init__": BASICS | {"api", "tracker", "weights"},
 }
@@ -96,10 +101,10 @@ def test_importing_the_package_is_cheap() -> None:
 
 
 def test_readme_names_every_command_and_kind() -> None:
-    from livos_cli.video.writer import KINDS
+    from livos_cli.video.sinks import KINDS
 
     text = (ROOT / "README.md").read_text()
-    for word in ["segment", "info", "eval", "train", "bench", "weights", *KINDS]:
+    for word in ["segment", "mask", "info", "eval", "train", "bench", "weights", *KINDS]:
         assert re.search(rf"\b{word}\b", text), word
 
 

@@ -237,15 +237,15 @@ def _files(setting: Setting, model: LiVOS, scene: Scene, result: Measured) -> No
 def _write_time(folder: Path, video: Path, scene: Scene, frames: int) -> float:
     """Milliseconds a frame to encode and store masks alone."""
     from livos_cli.video.reader import open_source
-    from livos_cli.video.writer import KINDS
+    from livos_cli.video.sinks import KINDS, Decided, Job
 
     with open_source(video) as source:
-        sink = KINDS["mask"].open(folder / "alone.mkv", source.info, True)
+        sink = KINDS["mask"].open(folder / "alone.mkv", Job(source.info, (1,)))
         spent = 0.0
         ids = np.ascontiguousarray(scene.mask[: source.info.height, : source.info.width])
         for frame in source:
             started = time.perf_counter()
-            sink.write(frame, ids)
+            sink.write(frame, Decided(ids))
             spent += time.perf_counter() - started
         sink.abort()
     return 1e3 * spent / frames

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from livos_cli import __version__
-from livos_cli.cli import bench, evaluate, info, segment, train, weights
+from livos_cli.cli import bench, evaluate, info, mask, segment, train, weights
 
 __all__ = ["app", "main"]
 
@@ -25,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment")(segment.segment)
+app.command("mask", cls=mask.OrderedCommand)(mask.mask)
 app.command("info")(info.info)
 app.command("bench")(bench.bench)
 app.command("eval")(evaluate.evaluate)

@@ -17,22 +17,29 @@ from livos_cli.cli.common import (
     PrecisionOption,
     Quiet,
     Weights,
-    human,
     short,
-    stderr_console,
-    warn,
 )
-from livos_cli.options import Position, RunOptions, SegmentOptions, parse_bytes
+from livos_cli.cli.display import Display
+from livos_cli.options import (
+    Drop,
+    Look,
+    Position,
+    RawVideo,
+    RunOptions,
+    SegmentOptions,
+    parse_bytes,
+    parse_colour,
+    parse_frame,
+)
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
-    from livos_cli.pipeline import Begin, Progress, Report
+    from livos_cli.pipeline import Report
 
 
 def segment(
     video: Annotated[
-        str, typer.Argument(metavar="VIDEO", help="Video file, folder of images, or - for stdin.")
+        str,
+        typer.Argument(metavar="VIDEO", help="Video, folder of images, URL, or - for stdin."),
     ],
     mask: Annotated[
         Path,
@@ -40,8 +47,8 @@ def segment(
             "--mask",
             "-m",
             metavar="PATH",
-            help="Mask of the first frame; or a folder of masks named by frame number; or a "
-            "folder of such folders, one an object.",
+            help="Mask of the first frame (or of --from); or a folder of masks named by frame "
+            "number; or a folder of such folders, one an object.",
         ),
     ],
     output: Annotated[
@@ -50,7 +57,7 @@ def segment(
             "--output",
             "-o",
             metavar="PATH",
-            help="Folder for the results, or a file if there is one kind. "
+            help="Folder for the results; a file if there is one kind; - for stdout (mask, rle). "
             "[default: beside the video]",
             show_default=False,
         ),
@@ -60,8 +67,8 @@ def segment(
         typer.Option(
             "--save",
             metavar="KIND",
-            help="mask (ids, lossless video), overlay (colours over the video, with sound) or png "
-            "(an index PNG a frame); repeatable. [default: mask]",
+            help="mask, overlay, png, alpha, matte, cutout, objects, rle, coco, yolo or contours; "
+            "repeatable. [default: mask]",
             show_default=False,
         ),
     ] = None,
@@ -81,6 +88,23 @@ def segment(
             metavar="POS", help="First frame not wanted, given like --start (20: seconds)."
         ),
     ] = None,
+    from_: Annotated[
+        Optional[str],
+        typer.Option(
+            "--from",
+            metavar="FRAME",
+            help="Number of the frame where tracking begins, which the mask belongs to. "
+            "[default: the first that is read]",
+            show_default=False,
+        ),
+    ] = None,
+    direction: Annotated[
+        str, typer.Option(metavar="WAY", help="From there: forward, backward or both.")
+    ] = "forward",
+    drop: Annotated[
+        Optional[list[str]],
+        typer.Option(metavar="ID@FRAME", help="Stop following an object at a frame; repeatable."),
+    ] = None,
     chunk_objects: Annotated[
         int, typer.Option(help="Objects computed at a time, to save memory; 0 for all.", min=0)
     ] = 0,
@@ -91,6 +115,63 @@ def segment(
             "--allow-truncated", help="Keep what can be decoded of a damaged or cut file."
         ),
     ] = False,
+    latency_first: Annotated[
+        bool,
+        typer.Option(
+            "--latency-first", help="Of a live source, leave late frames out, and say how many."
+        ),
+    ] = False,
+    size: Annotated[
+        Optional[str],
+        typer.Option(metavar="WxH", help="The input is raw video, pixels of this size."),
+    ] = None,
+    pix_fmt: Annotated[
+        str, typer.Option(metavar="NAME", help="Of raw video, FFmpeg's name.")
+    ] = "rgb24",
+    fps: Annotated[str, typer.Option(metavar="RATE", help="Of raw video, also 30000/1001.")] = "25",
+    alpha_codec: Annotated[
+        str, typer.Option(metavar="NAME", help="Of alpha: prores, vp9 or png.")
+    ] = "prores",
+    matte_codec: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Of matte: ffv1 (8 bits), ffv1-16 (16) or prores (10)."),
+    ] = "ffv1",
+    background: Annotated[
+        str,
+        typer.Option(
+            metavar="COLOUR", help="Of cutout: green, blue, black, white, grey or #00ff00."
+        ),
+    ] = "green",
+    contours: Annotated[
+        str, typer.Option(metavar="FORMAT", help="Of contours: svg or json.")
+    ] = "svg",
+    opacity: Annotated[
+        float, typer.Option(help="Of overlay: how much the tint covers.", min=0, max=1)
+    ] = 0.5,
+    outline: Annotated[
+        Optional[int],
+        typer.Option(
+            metavar="PIXELS",
+            help="Of overlay; 0 for none. [default: by the video's size]",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Of overlay: write names or ids.")
+    ] = False,
+    palette: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Of overlay: davis, okabe-ito, bright, or ff0000,00ff00,…"
+        ),
+    ] = "davis",
+    preview: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="SHEET.png", help="One picture of the run: frames, and areas over time."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -103,23 +184,46 @@ def segment(
         start=Position.parse(start) if start else None,
         end=Position.parse(end) if end else None,
         allow_truncated=allow_truncated,
+        origin=parse_frame(from_, "--from") if from_ else None,
+        direction=direction,
+        drop=tuple(Drop.parse(text) for text in drop or ()),
+        raw=RawVideo.parse(size, pix_fmt, fps) if size else None,
+        latest=latency_first,
     )
-    run_options = RunOptions(save=tuple(save or ["mask"]), output=output, overwrite=overwrite)
+    run_options = RunOptions(
+        save=tuple(save or ["mask"]),
+        output=output,
+        overwrite=overwrite,
+        alpha_codec=alpha_codec,
+        matte_codec=matte_codec,
+        background=parse_colour(background),
+        contours=contours,
+        look=Look(opacity=opacity, outline=outline, labels=labels, palette=palette),
+        preview=preview,
+    )
 
     from livos_cli.errors import InputError, UsageError
-    from livos_cli.pipeline import plan_outputs, run
-    from livos_cli.video.reader import check_exists
+    from livos_cli.outputs import plan_outputs
+    from livos_cli.pipeline import run, settle_origin
+    from livos_cli.tracking import range_of
+    from livos_cli.video.container import check_exists
+    from livos_cli.video.palette import palette_of
     from livos_cli.weights import load_model
 
     # What can be known to fail is found before the weights are loaded.
     check_exists(video)
     if not mask.exists():
         raise InputError(f"the mask {mask} does not exist", "check the path given to --mask")
+    palette_of(palette)
+    streamed = str(output) == "-"
+    if streamed and as_json:
+        raise UsageError("-o - and --json both write to stdout", "leave one of them")
     plan_outputs(video, mask, run_options)
+    range_of(settle_origin(options, mask, video))
     if options.start and options.end and not options.start.before(options.end):
         raise UsageError("--end is not after --start", "the range holds no frame")
     model = load_model(weights, device=device, precision=precision)
-    display = _Display(quiet=quiet, weights=weights, precision=str(model.dtype).split(".")[1])
+    display = Display(quiet=quiet, weights=weights, precision=str(model.dtype).split(".")[1])
     with display:
         report = run(
             video,
@@ -133,87 +237,9 @@ def segment(
     display.finish(report)
     if as_json:
         print(json.dumps(_as_json(report, video)))
-    elif not quiet:
+    elif not quiet and not streamed:
         for path in report.outputs.values():
             print(short(path))
-
-
-class _Display:
-    """Progress on stderr: a bar on a terminal, nothing but notes elsewhere."""
-
-    def __init__(self, *, quiet: bool, weights: str, precision: str) -> None:
-        self._quiet = quiet
-        self._console = stderr_console()
-        self._weights, self._precision = weights, precision
-        self._bar: Bar | None = None
-        self._warned: set[str] = set()
-
-    def __enter__(self) -> _Display:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def begin(self, begin: Begin) -> None:
-        self._warn(begin.warnings)
-        if self._quiet:
-            return
-        info = begin.info
-        height, width = begin.network_size
-        names = [f"{i} ({begin.names[i]})" if i in begin.names else str(i) for i in begin.ids]
-        self._note(
-            f"{info.name}: {info.width}x{info.height}, {float(info.rate):.4g} fps"
-            + (f", {begin.frames} frames" if begin.frames else "")
-        )
-        if len(names) > 20:
-            names = [f"{len(names)} of them, {names[0]} to {names[-1]}"]
-        self._note(f"objects: {', '.join(names)}")
-        self._note(f"network: {self._weights}, {self._precision}, at {width}x{height}")
-        if self._console.is_terminal:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                BarColumn(bar_width=None),
-                TextColumn("{task.completed}" + (f"/{begin.frames}" if begin.frames else "")),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[extra]}"),
-                console=self._console,
-                transient=True,
-                expand=True,
-            )
-            self._task = self._bar.add_task("", total=begin.frames, rate="", extra="")
-            self._bar.start()
-
-    def frame(self, progress: Progress) -> None:
-        if self._bar is None:
-            return
-        objects = f"{progress.objects} object" + ("s" if progress.objects != 1 else "")
-        self._bar.update(
-            self._task,
-            completed=progress.done,
-            rate=f"{progress.done / max(progress.seconds, 1e-6):.1f} fps",
-            extra=f"{objects}, peak {human(progress.peak_memory)}",
-        )
-
-    def finish(self, report: Report) -> None:
-        self._warn(report.warnings)
-        if not self._quiet:
-            self._note(
-                f"done: {report.frames} frames in {report.seconds:.1f} s "
-                f"({report.frames / report.seconds:.1f} fps), "
-                f"peak memory {human(report.peak_memory)}"
-            )
-
-    def _note(self, text: str) -> None:
-        self._console.print(text, markup=False)
-
-    def _warn(self, warnings: tuple[str, ...]) -> None:
-        for warning in warnings:
-            if warning not in self._warned:
-                self._warned.add(warning)
-                warn(self._console, warning)
 
 
 def _as_json(report: Report, video: str) -> dict[str, object]:

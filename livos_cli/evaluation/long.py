@@ -21,7 +21,7 @@ from livos_cli.evaluation.score import jaccard
 from livos_cli.files import write_whole
 from livos_cli.network.model import LiVOS
 from livos_cli.options import SegmentOptions
-from livos_cli.pipeline import make_tracker
+from livos_cli.tracking import make_tracker
 from livos_cli.video.images import list_images, read_image
 
 __all__ = ["BIN", "LongRun", "evaluate_long", "forward_and_backward", "play"]

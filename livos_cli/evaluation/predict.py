@@ -13,10 +13,11 @@ from livos_cli.device import memory_errors
 from livos_cli.errors import InputError
 from livos_cli.network.model import LiVOS
 from livos_cli.options import SegmentOptions
-from livos_cli.pipeline import SinkThread, make_tracker, track
+from livos_cli.outputs import SinkThread
+from livos_cli.tracking import make_tracker, track
 from livos_cli.video.images import list_images
 from livos_cli.video.reader import open_source
-from livos_cli.video.writer import KINDS
+from livos_cli.video.sinks import KINDS, Job
 
 __all__ = ["FirstAnnotations", "is_complete", "predict"]
 
@@ -81,17 +82,17 @@ def predict(
     frames = 0
     with open_source(sequence.frames) as source:
         given = FirstAnnotations(sequence, source.info.image_names or (), merge=merge)
-        sink = SinkThread(KINDS["png"].open(target, source.info, False))
+        sink = SinkThread(KINDS["png"].open(target, Job(source.info, ())))
         try:
             tracker = make_tracker(model, SegmentOptions(max_size=max_size))
             with (
                 memory_errors(model.device, f"use a smaller --max-size for {sequence.name}"),
                 closing(track(source, given, tracker)) as results,
             ):
-                for frame, ids in results:
+                for frame, decided in results:
                     frames += 1
                     if sequence.keep is None or frame.name in sequence.keep:
-                        sink.write(frame, ids)
+                        sink.write(frame, decided)
             sink.drain(())
             sink.publish(overwrite=True)
         finally:

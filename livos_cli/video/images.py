@@ -50,19 +50,19 @@ class ImageFolderSource(BaseSource):
 
     def __init__(self, folder: Path, start: Position | None, end: Position | None) -> None:
         super().__init__(start, end)
-        self._paths = list_images(folder)
-        if not self._paths:
+        self.paths = list_images(folder)
+        if not self.paths:
             raise InputError(
                 f"{folder} holds no images",
                 f"an image folder holds {', '.join(sorted(IMAGE_SUFFIXES))} files",
             )
-        stems = [p.stem for p in self._paths]
+        stems = [p.stem for p in self.paths]
         if len(set(stems)) != len(stems):
             twice = next(s for s in stems if stems.count(s) > 1)
             raise InputError(
                 f"{folder} holds several images named {twice}", "keep one image a frame"
             )
-        height, width = read_image(self._paths[0]).shape[:2]
+        height, width = read_image(self.paths[0]).shape[:2]
         self.info = SourceInfo(
             name=folder.resolve().name,
             path=folder,
@@ -70,7 +70,7 @@ class ImageFolderSource(BaseSource):
             height=height,
             time_base=1 / IMAGE_RATE,
             rate=IMAGE_RATE,
-            frames=len(self._paths),
+            frames=len(self.paths),
             sample_aspect_ratio=None,
             colorspace=int(Colorspace.ITU709),
             color_range=1,
@@ -79,9 +79,14 @@ class ImageFolderSource(BaseSource):
             image_names=tuple(stems),
         )
 
+    @staticmethod
+    def time_of(index: int) -> float:
+        """Seconds from the first image."""
+        return float(index / IMAGE_RATE)
+
     def _read(self) -> Iterator[Frame]:
-        for index, path in enumerate(self._paths):
-            time = float(index / IMAGE_RATE)
+        for index, path in enumerate(self.paths):
+            time = self.time_of(index)
             wanted = self._wanted(index, time)
             if wanted is None:
                 return

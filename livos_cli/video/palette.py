@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,17 @@ import av
 import numpy as np
 
 from livos_cli.errors import InputError
+from livos_cli.options import parse_colour
 
-__all__ = ["DAVIS_PALETTE", "decode_index_png", "encode_index_png", "has_palette", "is_index_png"]
+__all__ = [
+    "DAVIS_PALETTE",
+    "PALETTES",
+    "decode_index_png",
+    "encode_index_png",
+    "has_palette",
+    "is_index_png",
+    "palette_of",
+]
 
 
 def _voc_colours() -> np.ndarray:
@@ -27,6 +37,30 @@ def _voc_colours() -> np.ndarray:
 
 
 DAVIS_PALETTE = _voc_colours()  # (256, 3) uint8 RGB
+PALETTES = {
+    "davis": (),
+    # M. Okabe and K. Ito, "Color Universal Design", 2008: told apart by the colour-blind too.
+    "okabe-ito": ("e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7"),
+    "bright": ("ff3b30", "34c759", "0a84ff", "ffcc00", "ff2dd1", "00e5ff", "ff9500", "af52de"),
+}
+
+
+@cache
+def palette_of(text: str) -> np.ndarray:
+    """Colours of ids, (256, 3) uint8 RGB: a name of `PALETTES`, or `ff0000,00ff00,…` for 1, 2, ….
+
+    Fewer colours than ids begin again; background is black.
+
+    Raises:
+        UsageError: neither a name nor colours.
+    """
+    if text == "davis":
+        return DAVIS_PALETTE
+    colours = PALETTES.get(text) or text.split(",")
+    cycle = np.array([parse_colour(colour) for colour in colours], np.uint8)
+    palette = np.zeros((256, 3), np.uint8)
+    palette[1:] = cycle[np.arange(255) % len(cycle)]
+    return palette
 
 
 def encode_index_png(ids: np.ndarray) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,6 +38,8 @@ class SourceInfo:
     color_trc: int
     audio: tuple[Any, ...] = ()  # av.AudioStream templates, valid while the source is open
     image_names: tuple[str, ...] | None = None  # of an image folder, in order
+    depth: int = 8  # bits of a component
+    orientation: tuple[int, bool] = (0, False)  # of `Frame.picture`: quarter turns after a flip
 
     @property
     def matrix(self) -> int:
@@ -56,6 +58,7 @@ class Frame:
     duration: int = 0  # in the time base, 0 if unknown
     name: str | None = None  # stem, in an image folder
     audio: tuple[Any, ...] = field(default=())  # av.Packet read since the frame before
+    picture: Any = None  # av.VideoFrame as decoded, not yet oriented, where it is wanted
 
 
 class FrameSource(Protocol):
@@ -73,11 +76,21 @@ class FrameSource(Protocol):
 
 
 class Ahead:
-    """Runs a generator of frames in a thread; hands frames, the end, or its exception over."""
+    """Runs a generator of frames in a thread; hands frames, the end, or its exception over.
 
-    def __init__(self, frames: Iterator[Frame], frame_bytes: int) -> None:
-        depth = max(2, min(16, QUEUE_BYTES // max(1, frame_bytes)))
+    Args:
+        frames: what to run.
+        frame_bytes: size of one, to bound how many wait.
+        latest: let one frame wait, and a newer one take its place; the first is never left out,
+            for it has the mask.
+    """
+
+    def __init__(self, frames: Iterator[Frame], frame_bytes: int, *, latest: bool = False) -> None:
+        depth = 1 if latest else max(2, min(16, QUEUE_BYTES // max(1, frame_bytes)))
         self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=depth)
+        self._latest = latest
+        self._first: Frame | None = None
+        self.dropped = 0
         self._stop = threading.Event()
         self._frames = frames
         self._thread = threading.Thread(target=self._work, name="livos-decode", daemon=True)
@@ -92,9 +105,33 @@ class Ahead:
                 continue
         return False
 
+    def _put_latest(self, frame: Frame, sound: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Put a frame in the place of one that waits; returns the sound that nobody took."""
+        frame = replace(frame, audio=sound + frame.audio)
+        with self._queue.mutex:
+            waiting = self._queue.queue
+            if not waiting:
+                pass
+            elif waiting[0] is self._first:
+                self.dropped += 1
+                return frame.audio
+            else:
+                old = waiting.pop()
+                self.dropped += 1
+                frame = replace(frame, audio=old.audio + frame.audio)
+        self._queue.put_nowait(frame)  # there is room: only this thread puts
+        return ()
+
     def _work(self) -> None:
+        sound: tuple[Any, ...] = ()
         try:
             for frame in self._frames:
+                if self._latest and self._first is not None:
+                    sound = self._put_latest(frame, sound)
+                    if self._stop.is_set():
+                        return
+                    continue
+                self._first = frame
                 if not self._put(frame):
                     return
             self._put(None)
@@ -116,8 +153,12 @@ class BaseSource:
     """What both kinds of source share: reading ahead, and being closed."""
 
     info: SourceInfo
+    _pixel_bytes = 3  # of a frame that waits
 
-    def __init__(self, start: Position | None, end: Position | None) -> None:
+    def __init__(
+        self, start: Position | None, end: Position | None, *, latest: bool = False
+    ) -> None:
+        self._latest = latest
         self.warnings: list[str] = []
         self.trailing_audio: tuple[Any, ...] = ()
         self._start, self._end = start, end
@@ -141,13 +182,23 @@ class BaseSource:
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Frame]:
-        self._ahead = Ahead(self._read(), self.info.width * self.info.height * 3)
-        last = None
+        self._ahead = Ahead(
+            self._read(),
+            self.info.width * self.info.height * self._pixel_bytes,
+            latest=self._latest,
+        )
+        count, last = 0, None
         for last in self._ahead:
+            count += 1
             yield last
+        if dropped := self._ahead.dropped:
+            self.warnings.append(
+                f"{dropped} of {count + dropped} frames came too late and were left out "
+                "(--latency-first)"
+            )
         if last is None and self._start is not None:
             raise InputError(
-                f"--start is past the end of {self.info.name}: no frame is left",
+                f"--start or --from is past the end of {self.info.name}: no frame is left",
                 f"the video has about {self.info.frames or 'an unknown number of'} frames",
             )
         if last is None:

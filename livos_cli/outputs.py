@@ -1,0 +1,168 @@
+"""Where results go, and the threads that write them."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from livos_cli.errors import OutputError, UsageError
+from livos_cli.options import RunOptions
+from livos_cli.video.container import is_url, stem_of
+from livos_cli.video.preview import check_suffix
+from livos_cli.video.sinks import KINDS, Decided, Kind, Sink, Stdout
+from livos_cli.video.source import Frame
+
+__all__ = ["SinkThread", "plan_outputs"]
+
+FILE_SUFFIXES = frozenset(  # never of folders
+    {".avi", ".json", ".jsonl", ".mkv", ".mov", ".mp4", ".png", ".svg", ".webm"}
+)
+SINK_QUEUE = 4  # frames waiting for a sink, at most
+
+
+def plan_outputs(video: str | Path, mask: Path, output: RunOptions) -> dict[str, Path | Stdout]:
+    """Where each kind goes; checked before any work is done.
+
+    Raises:
+        UsageError: an unknown kind, or a file name that cannot hold what is asked for.
+        OutputError: a result exists already and may not be overwritten.
+    """
+    if unknown := [kind for kind in output.save if kind not in KINDS]:
+        raise UsageError(f"unknown kind '{unknown[0]}'", f"--save takes {', '.join(KINDS)}")
+    kinds = list(dict.fromkeys(output.save))
+    source = None if str(video) == "-" or is_url(video) else Path(video)
+    folder = Path.cwd() if source is None else source.resolve().parent
+    if source is None:
+        stem = "stdin" if str(video) == "-" else stem_of(str(video))
+    else:
+        stem = source.resolve().name if source.is_dir() else source.resolve().stem
+    target = output.output
+    paths: dict[str, Path | Stdout] = {}
+    if str(target) == "-":
+        paths[_one_stream(kinds, output)] = Stdout()
+    elif target is not None and not target.is_dir() and target.suffix and len(kinds) == 1:
+        suffix = KINDS[kinds[0]].suffix(output)
+        if not suffix.endswith("/") and target.suffix.lower() == Path(suffix).suffix:
+            paths[kinds[0]] = target
+        elif target.suffix.lower() in FILE_SUFFIXES:
+            raise UsageError(
+                f"-o {target}: kind '{kinds[0]}' is written as <stem>{suffix}",
+                "give a folder, or a file of that suffix",
+            )
+        else:
+            paths[kinds[0]] = _place(target, stem, suffix)
+    elif (
+        target is not None
+        and not target.is_dir()
+        and (target.exists() or target.suffix.lower() in FILE_SUFFIXES)
+    ):
+        raise UsageError(f"-o {target} names a file", "give a folder for several kinds")
+    else:
+        for kind in kinds:
+            paths[kind] = _place(target or folder, stem, KINDS[kind].suffix(output))
+    if output.preview is not None:
+        check_suffix(output.preview)
+        paths["preview"] = output.preview
+    for name, path in paths.items():
+        if isinstance(path, Stdout):
+            continue
+        for given in [mask, *([] if source is None else [source])]:
+            if path.resolve() in [given.resolve(), *given.resolve().parents]:
+                raise UsageError(
+                    f"{path} is or holds the input itself", "choose another place with -o"
+                )
+        if os.path.lexists(path) and not output.overwrite:
+            raise OutputError(f"{path} exists already", "use -y to overwrite it")
+        row = KINDS.get(name)  # the preview has none
+        holds = row if row is not None and row.suffix(output).endswith("/") else None
+        _check_replaceable(path, holds)
+    return paths
+
+
+def _one_stream(kinds: list[str], output: RunOptions) -> str:
+    """The kind that goes to stdout."""
+    able = ", ".join(kind for kind, row in KINDS.items() if row.streams)
+    if len(kinds) != 1 or not KINDS[kinds[0]].streams:
+        raise UsageError(
+            f"-o - takes one of {able}, not {', '.join(kinds)}", "give a folder for the others"
+        )
+    if KINDS[kinds[0]].suffix(output).endswith("/"):
+        raise UsageError(f"-o - cannot take a folder of {kinds[0]}", "add --contours json")
+    if sys.stdout.isatty():
+        raise UsageError("-o - would fill the terminal", "pipe it on, or redirect it to a file")
+    return kinds[0]
+
+
+def _check_replaceable(path: Path, kind: Kind | None) -> None:
+    """Raises OutputError where -y would destroy what is no earlier result of a folder's kind."""
+    if kind is None and path.is_dir():
+        raise OutputError(f"{path} is a folder", "choose another place with -o")
+    if kind is not None and path.is_dir():
+        other = next((p.name for p in path.iterdir() if not kind.owns(p)), None)
+        if other is not None:
+            raise OutputError(
+                f"{path} holds more than an earlier result ({other}) and will not be replaced",
+                "choose another place with -o, or remove it yourself",
+            )
+    elif kind is not None and path.exists():
+        raise OutputError(f"{path} is a file", "choose another place with -o")
+
+
+def _place(folder: Path, stem: str, suffix: str) -> Path:
+    return folder / f"{stem}{suffix}".rstrip("/")
+
+
+class SinkThread:
+    """A sink in a thread of its own, behind a bounded queue; its exceptions come back here."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._queue: queue.Queue[tuple[Frame, Decided] | None] = queue.Queue(SINK_QUEUE)
+        self._error: BaseException | None = None
+        self._published = False
+        self._thread = threading.Thread(target=self._work, name="livos-sink", daemon=True)
+        self._thread.start()
+
+    @property
+    def warnings(self) -> list[str]:
+        return self._sink.warnings
+
+    def _work(self) -> None:
+        # After an error the queue is still emptied, so that the writer of it never blocks.
+        while (item := self._queue.get()) is not None:
+            if self._error is None:
+                try:
+                    self._sink.write(*item)
+                except BaseException as error:  # raised again by the main thread
+                    self._error = error
+
+    def write(self, frame: Frame, decided: Decided) -> None:
+        if self._error is not None:
+            raise self._error
+        self._queue.put((frame, decided))
+
+    def drain(self, trailing_audio: Iterable[Any]) -> None:
+        """Wait for all frames, then flush and check the result; it still has no name."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        self._sink.finish(trailing_audio)
+
+    def publish(self, overwrite: bool) -> None:
+        self._sink.publish(overwrite)
+        self._published = True
+
+    def abort(self) -> None:
+        """Leave nothing behind, unless the result has its name already."""
+        if self._thread.is_alive():
+            self._error = self._error or OutputError("stopped")
+            self._queue.put(None)
+            self._thread.join()
+        if not self._published:
+            self._sink.abort()

@@ -1,0 +1,221 @@
+"""From frames and given masks to what is in every frame: forward, backward, or both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from livos_cli.errors import InputError, UsageError
+from livos_cli.network.model import LiVOS
+from livos_cli.options import Drop, Position, SegmentOptions
+from livos_cli.spool import Spool
+from livos_cli.tracker import Tracker
+from livos_cli.upload import upload_ahead
+from livos_cli.video.backward import read_backward
+from livos_cli.video.sinks import Decided
+from livos_cli.video.source import Frame, FrameSource
+
+__all__ = ["Masks", "find", "make_tracker", "range_of", "track"]
+
+
+class Masks(Protocol):
+    """The masks that are given for a video, by frame; `KeyMasks` are those that a user names."""
+
+    @property
+    def frames(self) -> list[int] | None:
+        """Frame numbers that have a mask; None if one mask is for the frame tracking begins at."""
+
+    def at(self, frame: int, *, first: bool, width: int, height: int) -> np.ndarray | None:
+        """The mask of a frame, (H, W) integers at the video's size, or None."""
+
+
+def make_tracker(model: LiVOS, options: SegmentOptions) -> Tracker:
+    """A fresh tracker with the options' sizes.
+
+    Raises:
+        UsageError: sizes that make no sense.
+    """
+    try:
+        return Tracker(
+            model,
+            max_size=options.max_size,
+            chunk_objects=options.chunk_objects,
+            memory_budget=options.memory_budget,
+            graphs=options.cuda_graphs,
+        )
+    except ValueError as error:
+        raise UsageError(str(error), "see `livos segment --help`") from None
+
+
+def range_of(options: SegmentOptions) -> tuple[Position | None, Position | None]:
+    """First frame that has a result, and first that has none, or None for the video's own.
+
+    Raises:
+        UsageError: tracking would begin outside of --start and --end.
+    """
+    start, end, origin = options.start, options.end, options.origin
+    if origin is None:
+        return start, end
+    here, after = Position(frame=origin), Position(frame=origin + 1)
+    if start is not None and start.frame is not None and start.frame > origin:
+        raise UsageError(f"--from {origin} is before --start {start.frame}f", "widen the range")
+    if end is not None and end.frame is not None and end.frame <= origin:
+        raise UsageError(f"--from {origin} is not before --end {end.frame}f", "widen the range")
+    if options.direction == "forward":
+        return here, end
+    return start, after if options.direction == "backward" else end
+
+
+def find(
+    video: str | Path,
+    source: FrameSource,
+    keys: Masks,
+    tracker: Tracker,
+    options: SegmentOptions,
+    *,
+    matte: bool = False,
+    on_back: Callable[[int], None] = lambda _: None,
+) -> Generator[tuple[Frame, Decided]]:
+    """Each frame of the source, in order, with what is in it, whichever way tracking goes.
+
+    On the way back results wait on disk; then all frames are read in order.
+
+    Args:
+        video: what the source was opened from; it is read once more to go backward.
+        source: open, with the range of `range_of`.
+        keys: the masks.
+        tracker: fresh; the way back has one of its own.
+        options: direction, origin, drops.
+        matte: compute probabilities too.
+        on_back: told how many frames the way back has done.
+
+    Raises:
+        InputError: no mask belongs to a frame that is read, or the video cannot be read backward.
+    """
+    if options.direction == "forward":
+        yield from track(source, keys, tracker, drop=options.drop, matte=matte)
+        return
+    origin = options.origin
+    assert origin is not None
+    with Spool() as spool:
+        back = _Guide(keys, tracker.twin(), source, options.drop, origin=origin, way=-1)
+        whole = options.direction == "backward"
+        pictures = read_backward(
+            video, origin, start=options.start, allow_truncated=options.allow_truncated
+        )
+        with closing(pictures):
+            for index, rgb in pictures:
+                decided = back.step(index, rgb, matte=matte)
+                if whole or index != origin:
+                    spool.push(decided)
+                on_back(len(spool))
+        if not whole:
+            forth = _Guide(keys, tracker, source, options.drop, origin=origin, way=1)
+        with closing(upload_ahead(source, tracker.model.device)) as frames:
+            for frame, picture in frames:
+                if spool:
+                    yield frame, spool.pop()
+                else:
+                    yield frame, forth.step(frame.index, picture, matte=matte)
+    used = back.used if whole else back.used | forth.used
+    _check_used(keys, used, source, any_object=True)
+
+
+def track(
+    source: FrameSource,
+    keys: Masks,
+    tracker: Tracker,
+    *,
+    drop: tuple[Drop, ...] = (),
+    matte: bool = False,
+) -> Generator[tuple[Frame, Decided]]:
+    """Each frame with what is in it; key masks enter when their frame comes.
+
+    Raises:
+        InputError: none of the masks belonged to a frame.
+    """
+    guide = _Guide(keys, tracker, source, drop)
+    with closing(upload_ahead(source, tracker.model.device)) as frames:
+        for frame, picture in frames:
+            yield frame, guide.step(frame.index, picture, matte=matte)
+    _check_used(keys, guide.used, source, any_object=guide.any_object)
+
+
+class _Guide:
+    """Hands a tracker its frames one way, with the masks and drops that belong to them."""
+
+    def __init__(
+        self,
+        keys: Masks,
+        tracker: Tracker,
+        source: FrameSource,
+        drop: tuple[Drop, ...],
+        *,
+        origin: int | None = None,
+        way: int = 1,
+    ) -> None:
+        self._keys, self._tracker, self._source = keys, tracker, source
+        self._way, self._begun = way, False
+        # Away from the origin: what lies on its other side is the other way's.
+        self._drops = [
+            d
+            for d in drop
+            if origin is None or (d.frame < origin if way < 0 else d.frame >= origin)
+        ]
+        self.used: set[int] = set()
+        self.any_object = False
+
+    def step(self, index: int, picture: np.ndarray | Tensor, *, matte: bool) -> Decided:
+        info, tracker = self._source.info, self._tracker
+        for drop in [d for d in self._drops if (index - d.frame) * self._way >= 0]:
+            self._drops.remove(drop)
+            if drop.object_id in tracker.object_ids:
+                tracker.drop([drop.object_id])
+            else:
+                self._source.warnings.append(
+                    f"object {drop.object_id} is not followed at frame {index}: nothing to drop"
+                )
+        first, self._begun = not self._begun, True
+        mask = self._keys.at(index, first=first, width=info.width, height=info.height)
+        given: frozenset[int] = frozenset()
+        if mask is not None:
+            self.used.add(index)
+            given = frozenset(int(i) for i in np.unique(mask) if i)
+        elif first:
+            self._say_no_mask(index)
+        if matte:
+            ids, soft = tracker.step_matte(picture, mask)
+            decided = Decided(ids, soft, given)
+        else:
+            decided = Decided(tracker.step_ids(picture, mask), None, given)
+        self.any_object = self.any_object or bool(tracker.object_ids)
+        return decided
+
+    def _say_no_mask(self, index: int) -> None:
+        frames = self._keys.frames or []
+        later = [n for n in frames if (n - index) * self._way > 0][:: self._way]
+        self._source.warnings.append(
+            f"frame {index}, the first one read, has no mask: all is background "
+            f"until the mask of frame {later[0] if later else '?'}"
+        )
+
+
+def _check_used(keys: Masks, used: set[int], source: FrameSource, *, any_object: bool) -> None:
+    unused = set(keys.frames or ()) - used
+    if not any_object:
+        raise InputError(
+            f"no mask belongs to a frame that was read: masks are for frames {_some(unused)}",
+            "names of key masks are frame numbers from 0; check --start and --end",
+        )
+    if unused:
+        source.warnings.append(f"no frame was read for the masks of frames {_some(unused)}")
+
+
+def _some(numbers: Iterable[int]) -> str:
+    ordered = sorted(numbers)
+    return ", ".join(map(str, ordered[:5])) + (" …" if len(ordered) > 5 else "")

@@ -1,0 +1,175 @@
+"""Between decoded pictures, in whatever format and orientation, and those that are used.
+
+Conversions go by the stream's own matrix and range; what is written has limited range and the
+source's matrix, so that its tags stay true.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+from livos_cli.errors import InputError
+from livos_cli.video.source import Frame, SourceInfo
+
+__all__ = [
+    "depth_of",
+    "from_rgb",
+    "matrix_of",
+    "orient",
+    "orientation_of",
+    "picture_of",
+    "planar",
+    "planes_of",
+    "rgb_of",
+    "to_rgb",
+    "with_alpha",
+]
+
+
+_local = threading.local()
+
+
+def _reformat(picture: Any, pix_fmt: str, **how: Any) -> Any:
+    """Convert with a converter of the calling thread.
+
+    A picture's own one, which `VideoFrame.reformat` keeps, is shared by the sinks that convert
+    that picture at the same time: they would wait for each other forever.
+    """
+    if not hasattr(_local, "converters"):
+        _local.converters = {}
+    key = (picture.format.name, pix_fmt)
+    if len(_local.converters) > 8:  # of videos that are done
+        _local.converters.clear()
+    converter = _local.converters.setdefault(key, VideoReformatter())
+    return converter.reformat(picture, format=pix_fmt, **how)
+
+
+def matrix_of(picture: Any) -> int:
+    """The picture's YCbCr matrix; where untagged, what players assume from its size."""
+    tagged = int(picture.colorspace)
+    if tagged in (1, 4, 5, 6, 7, 9, 10):
+        return tagged
+    high_definition = picture.width >= 1280 or picture.height > 576
+    return int(Colorspace.ITU709 if high_definition else Colorspace.ITU601)
+
+
+def depth_of(picture: Any) -> int:
+    """Bits of a component."""
+    return max((component.bits for component in picture.format.components), default=8)
+
+
+def orientation_of(picture: Any) -> tuple[int, bool]:
+    """Quarter turns counter-clockwise, after a left-right flip if True, from the display matrix."""
+    for data in picture.side_data:
+        if "DISPLAYMATRIX" in str(data.type):
+            a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
+            mirrored = a * d - b * c < 0
+            if mirrored:
+                a, c = -a, -c
+            turns = {(1, 0): 0, (0, -1): 1, (-1, 0): 2, (0, 1): 3}
+            key = (int(np.sign(round(a / 65536))), int(np.sign(round(b / 65536))))
+            if key not in turns:
+                raise InputError(
+                    "the video is tagged with a rotation that is not a quarter turn",
+                    "apply it first: ffmpeg -i IN OUT",
+                )
+            return turns[key], mirrored
+    return 0, False
+
+
+def orient(image: np.ndarray, orientation: tuple[int, bool]) -> np.ndarray:
+    """Turn and mirror (H, W, ...) as it is shown."""
+    turns, mirrored = orientation
+    if mirrored:
+        image = image[:, ::-1]
+    return np.ascontiguousarray(np.rot90(image, turns) if turns else image)
+
+
+def to_rgb(picture: Any, info: SourceInfo, *, deep: bool = False) -> np.ndarray:
+    """(H, W, 3) RGB, oriented as shown; uint8, or if `deep` uint16 with 65535 for white."""
+    wanted = "rgb48le" if deep else "rgb24"
+    if picture.format.is_rgb or picture.format.name.startswith(("gray", "mono")):
+        whole = _reformat(picture, wanted)
+    else:
+        whole = _reformat(picture, wanted, src_colorspace=info.matrix, dst_colorspace=info.matrix)
+    rgb: np.ndarray = whole.to_ndarray()
+    return orient(rgb, info.orientation)
+
+
+def rgb_of(frame: Frame, info: SourceInfo) -> np.ndarray:
+    """The frame in RGB, oriented; uint16 where the source has more than 8 bits and kept them."""
+    if info.depth <= 8 or frame.picture is None:
+        return frame.rgb
+    return to_rgb(frame.picture, info, deep=True)
+
+
+def from_rgb(rgb: np.ndarray, pix_fmt: str, info: SourceInfo) -> Any:
+    """An av.VideoFrame of (H, W, 3) uint8 or uint16, in the source's matrix."""
+    deep = rgb.dtype == np.uint16
+    picture: Any = av.VideoFrame.from_ndarray(rgb, format="rgb48le" if deep else "rgb24")
+    return _reformat(picture, pix_fmt, dst_colorspace=info.matrix, dst_color_range=ColorRange.MPEG)
+
+
+def picture_of(frame: Frame, pix_fmt: str, info: SourceInfo) -> Any:
+    """The frame as an av.VideoFrame of a YCbCr format, oriented, without a detour by 8-bit RGB."""
+    picture = frame.picture
+    if picture is None or picture.format.is_rgb or picture.format.name.startswith(("gray", "mono")):
+        return from_rgb(rgb_of(frame, info), pix_fmt, info)
+    how = {
+        "src_colorspace": info.matrix,
+        "dst_colorspace": info.matrix,
+        "dst_color_range": ColorRange.MPEG,
+    }
+    if info.orientation == (0, False):
+        return _reformat(picture, pix_fmt, **how)
+    # Subsampled chroma cannot be turned: bring it to full size first.
+    planes = _reformat(picture, "yuv444p16le", **how).to_ndarray(channel_last=True)
+    turned: Any = av.VideoFrame.from_ndarray(
+        orient(planes, info.orientation), format="yuv444p16le", channel_last=True
+    )
+    turned.color_range = ColorRange.MPEG
+    return _reformat(turned, pix_fmt, **how)
+
+
+def planar(pix_fmt: str, planes: Sequence[np.ndarray]) -> Any:
+    """An av.VideoFrame of a planar format, from its planes as they are.
+
+    Args:
+        pix_fmt: FFmpeg's name, like yuv422p10le.
+        planes: (h, w) each, uint8, or uint16 where the format has more than 8 bits.
+    """
+    height, width = planes[0].shape
+    whole: Any = av.VideoFrame(width, height, pix_fmt)
+    for values, target in zip(planes, whole.planes, strict=True):
+        row = values.shape[1] * values.itemsize
+        rows = np.zeros((values.shape[0], target.line_size), np.uint8)
+        rows[:, :row] = np.ascontiguousarray(values).view(np.uint8)
+        target.update(rows.tobytes())
+    return whole
+
+
+def planes_of(picture: Any) -> list[np.ndarray]:
+    """The planes of a planar picture, (h, w) each, uint8 or uint16."""
+    dtype = np.dtype(np.uint16 if depth_of(picture) > 8 else np.uint8)
+    planes = []
+    for plane in picture.planes:
+        rows = np.frombuffer(bytes(plane), dtype).reshape(-1, plane.line_size // dtype.itemsize)
+        planes.append(rows[: plane.height, : plane.width])
+    return planes
+
+
+def with_alpha(picture: Any, alpha: np.ndarray) -> Any:
+    """A picture with an alpha plane: yuv444p10le, yuv420p and so on become yuva….
+
+    Args:
+        picture: an av.VideoFrame of a planar YCbCr format.
+        alpha: (H, W) in the picture's depth, full range: uint8, or uint16 above 8 bits.
+    """
+    name = picture.format.name.replace("yuv", "yuva", 1)
+    return planar(name, [*planes_of(picture), alpha])

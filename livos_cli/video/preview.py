@@ -1,0 +1,145 @@
+"""One picture of a whole run: evenly spaced frames, and each object's area over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from livos_cli.errors import UsageError
+from livos_cli.video.overlay import draw_overlay
+from livos_cli.video.palette import palette_of
+from livos_cli.video.sinks.base import Decided, Job, Partial, Stdout, cannot_write
+from livos_cli.video.source import Frame
+
+__all__ = ["Preview", "check_suffix"]
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+THUMBS = 12  # frames shown
+COLUMNS = 4
+WIDTH = 1600  # pixels of the sheet
+STRIP = 90  # pixels of each object's strip
+SAMPLES = 1024  # points in time of the strips, at most twice as many while collecting
+INK, PAPER, LINES = (30, 30, 30), (250, 250, 250), (205, 205, 205)
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+class Preview:
+    """A contact sheet. Keeps at most twice the frames it shows, small; and samples of areas.
+
+    Args:
+        path: PNG or JPEG.
+        job: the run.
+
+    Raises:
+        UsageError: another suffix.
+        OutputError: it cannot be written.
+    """
+
+    def __init__(self, path: Path | Stdout, job: Job) -> None:
+        assert isinstance(path, Path)
+        check_suffix(path)
+        self._partial = Partial(path)
+        self.warnings = self._partial.warnings
+        self._job = job
+        self._suffix = path.suffix.lower()
+        width, height = job.info.width, job.info.height
+        # A tall picture takes no more room than a wide one.
+        self._cell = WIDTH // COLUMNS
+        scale = min(self._cell / width, self._cell * 0.75 / height)
+        self._size = max(1, round(width * scale)), max(1, round(height * scale))
+        self._thumbs: list[tuple[int, float, np.ndarray]] = []
+        self._areas: list[tuple[int, np.ndarray]] = []  # frame number, largest areas since
+        self._every = self._sample = 1  # frames
+        self._ids = np.array(job.ids)
+
+    def write(self, frame: Frame, decided: Decided) -> None:
+        count = self._partial.frames
+        if count % self._every == 0:
+            drawn = draw_overlay(frame.rgb, decided.ids, self._job.look, self._job.names)
+            small = cv2.resize(drawn, self._size, interpolation=cv2.INTER_AREA)
+            time = float(frame.pts * self._job.info.time_base)
+            self._thumbs.append((frame.index, time, small))
+            if len(self._thumbs) >= 2 * THUMBS:
+                self._thumbs, self._every = self._thumbs[::2], 2 * self._every
+        areas = decided.areas[self._ids]
+        if count % self._sample == 0:
+            self._areas.append((frame.index, areas))
+        else:
+            self._areas[-1] = (self._areas[-1][0], np.minimum(self._areas[-1][1], areas))
+        if len(self._areas) >= 2 * SAMPLES:
+            pairs = zip(self._areas[::2], self._areas[1::2], strict=True)
+            # The least of them: an object that is gone for a frame leaves a notch.
+            self._areas = [(one[0], np.minimum(one[1], other[1])) for one, other in pairs]
+            self._sample *= 2
+        self._partial.frames += 1
+
+    def finish(self, trailing_audio: Iterable[Any] = ()) -> None:
+        target = self._partial.target
+        assert isinstance(target, Path)
+        sheet = np.concatenate([self._grid(), self._strips()])
+        data = cv2.imencode(self._suffix, sheet[..., ::-1])[1]
+        try:
+            target.write_bytes(data.tobytes())
+        except OSError as error:
+            raise cannot_write(self._partial.path, error) from None
+
+    def _grid(self) -> np.ndarray:
+        picks = np.linspace(0, len(self._thumbs) - 1, min(THUMBS, len(self._thumbs)))
+        shown = [self._thumbs[round(p)] for p in picks]
+        width, height = self._size
+        rows = -(-len(shown) // COLUMNS)
+        bar = 24
+        grid = np.full((rows * (height + bar), WIDTH, 3), PAPER, np.uint8)
+        for place, (index, time, small) in enumerate(shown):
+            row, column = divmod(place, COLUMNS)
+            x = column * self._cell + (self._cell - width) // 2
+            y = row * (height + bar)
+            grid[y : y + height, x : x + width] = small
+            text = f"frame {index}  {time:.2f} s"
+            cv2.putText(grid, text, (x + 4, y + height + 17), FONT, 0.45, INK, 1, cv2.LINE_AA)
+        return grid
+
+    def _strips(self) -> np.ndarray:
+        """A row an object: how much of the picture it covers, from the first frame to the last."""
+        palette = palette_of(self._job.look.palette)
+        pixels = self._job.info.width * self._job.info.height
+        margin = 150
+        values = np.array([areas for _, areas in self._areas]) / pixels  # (T, N)
+        strips = np.full((STRIP * len(self._ids) + 30, WIDTH, 3), PAPER, np.uint8)
+        columns = np.arange(WIDTH - margin - 10)
+        at = (columns * len(values) // len(columns)).astype(int)
+        for row, object_id in enumerate(self._ids.tolist()):
+            share = values[at, row]
+            most = float(values[:, row].max()) or 1.0
+            base = STRIP * (row + 1)
+            tall = np.rint(share / most * (STRIP - 12)).astype(int)
+            area = strips[base - STRIP : base, margin : margin + len(columns)]
+            heights = np.arange(STRIP, 0, -1)[:, None]
+            area[heights <= tall[None]] = palette[object_id]
+            area[(heights == 1) | (heights == tall[None])] = INK
+            area[:, share == 0] = np.where(heights[..., None] <= 4, (220, 40, 40), LINES)
+            name = self._job.names.get(object_id, f"object {object_id}")[:16]
+            for line, text in ((34, name), (56, f"at most {100 * values[:, row].max():.2g} %")):
+                where = (8, base - STRIP + line)
+                cv2.putText(strips, text, where, FONT, 0.45, INK, 1, cv2.LINE_AA)
+        first, last = self._areas[0][0], self._partial.frames - 1 + self._areas[0][0]
+        for x, text in ((margin, f"frame {first}"), (WIDTH - 110, f"frame {last}")):
+            y = strips.shape[0] - 9
+            cv2.putText(strips, text, (x, y), FONT, 0.45, INK, 1, cv2.LINE_AA)
+        return strips
+
+    def publish(self, overwrite: bool) -> None:
+        self._partial.publish(overwrite)
+
+    def abort(self) -> None:
+        self._partial.abandon()
+
+
+def check_suffix(path: Path) -> None:
+    """Raises UsageError unless it names a PNG or a JPEG."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--preview {path} is no picture", f"name it {' or '.join(SUFFIXES)}")
