@@ -8,9 +8,9 @@ from pathlib import Path
 
 from livos_cli.network.model import LiVOS
 from livos_cli.options import SegmentOptions
-from livos_cli.pipeline import Result, open_video, settle_origin
+from livos_cli.pipeline import Result, open_video
 from livos_cli.tracking import find, make_tracker
-from livos_cli.video.masks import KeyMasks
+from livos_cli.video.masks import KeyMasks, settle_origin
 from livos_cli.weights import load_model
 
 __all__ = ["segment"]

@@ -185,8 +185,22 @@ class SegmentOptions:
             raise UsageError(
                 f"unknown direction '{self.direction}'", f"it is one of {', '.join(DIRECTIONS)}"
             )
+        start, end, origin = self.start, self.end, self.origin
+        if origin is not None and start and start.frame is not None and start.frame > origin:
+            raise UsageError(f"--from {origin} is before --start {start.frame}f", "widen the range")
+        if origin is not None and end and end.frame is not None and end.frame <= origin:
+            raise UsageError(f"--from {origin} is not before --end {end.frame}f", "widen the range")
         if self.direction != "forward" and self.latest:
             raise UsageError("a live source has no way back", "leave out --latency-first")
+
+    def range(self) -> tuple[Position | None, Position | None]:
+        """First frame that has a result, and first that has none; None for the video's own."""
+        if self.origin is None:
+            return self.start, self.end
+        if self.direction == "forward":
+            return Position(frame=self.origin), self.end
+        after = Position(frame=self.origin + 1)
+        return self.start, after if self.direction == "backward" else self.end
 
 
 @dataclass(frozen=True)

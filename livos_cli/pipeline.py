@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,17 +17,15 @@ from livos_cli.framing import working_size
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Position, RunOptions, SegmentOptions
 from livos_cli.outputs import SinkThread, plan_outputs
-from livos_cli.tracking import find, make_tracker, range_of
-from livos_cli.video.container import is_url
-from livos_cli.video.images import list_images
-from livos_cli.video.masks import KeyMasks
+from livos_cli.tracking import find, make_tracker
+from livos_cli.video.masks import KeyMasks, settle_origin
 from livos_cli.video.preview import Preview
 from livos_cli.video.reader import open_source
 from livos_cli.video.sinks import KINDS, Job
 from livos_cli.video.source import FrameSource, SourceInfo
 from livos_cli.watch import AreaWatch
 
-__all__ = ["Begin", "Progress", "Report", "Result", "open_video", "run", "settle_origin"]
+__all__ = ["Begin", "Progress", "Report", "Result", "open_video", "run"]
 
 
 @dataclass(frozen=True)
@@ -199,7 +197,7 @@ def open_video(
     keep_picture: bool = False,
 ) -> FrameSource:
     """The source of frames that the options ask for."""
-    start, end = range_of(options)
+    start, end = options.range()
     return open_source(
         video,
         start=start,
@@ -210,25 +208,6 @@ def open_video(
         raw=options.raw,
         latest=options.latest,
     )
-
-
-def settle_origin(options: SegmentOptions, mask: Path, video: str | Path) -> SegmentOptions:
-    """Where a way back begins if nothing is said: at the first of several key masks.
-
-    Raises:
-        UsageError: a single mask whose frame is not said.
-    """
-    if options.direction == "forward" or options.origin is not None:
-        return options
-    names = None
-    if not (str(video) == "-" or is_url(video)) and Path(video).is_dir():
-        names = tuple(path.stem for path in list_images(Path(video)))
-    frames = KeyMasks(mask, names).frames
-    if not frames:
-        raise UsageError(
-            f"--direction {options.direction} needs the frame of the mask", "add --from FRAME"
-        )
-    return replace(options, origin=frames[0] if options.direction == "both" else frames[-1])
 
 
 def _check_drops(options: SegmentOptions, ids: list[int]) -> None:
@@ -245,7 +224,7 @@ def _expected_frames(info: SourceInfo, options: SegmentOptions) -> int | None:
     if info.frames is None:
         return None
     bounds = []
-    start, end = range_of(options)
+    start, end = options.range()
     for position, default in ((start, 0), (end, info.frames)):
         if position is None:
             bounds.append(default)

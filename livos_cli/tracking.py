@@ -12,7 +12,7 @@ from torch import Tensor
 
 from livos_cli.errors import InputError, UsageError
 from livos_cli.network.model import LiVOS
-from livos_cli.options import Drop, Position, SegmentOptions
+from livos_cli.options import Drop, SegmentOptions
 from livos_cli.spool import Spool
 from livos_cli.tracker import Tracker
 from livos_cli.upload import upload_ahead
@@ -20,7 +20,7 @@ from livos_cli.video.backward import read_backward
 from livos_cli.video.sinks import Decided
 from livos_cli.video.source import Frame, FrameSource
 
-__all__ = ["Masks", "find", "make_tracker", "range_of", "track"]
+__all__ = ["Masks", "find", "make_tracker", "track"]
 
 
 class Masks(Protocol):
@@ -52,25 +52,6 @@ def make_tracker(model: LiVOS, options: SegmentOptions) -> Tracker:
         raise UsageError(str(error), "see `livos segment --help`") from None
 
 
-def range_of(options: SegmentOptions) -> tuple[Position | None, Position | None]:
-    """First frame that has a result, and first that has none, or None for the video's own.
-
-    Raises:
-        UsageError: tracking would begin outside of --start and --end.
-    """
-    start, end, origin = options.start, options.end, options.origin
-    if origin is None:
-        return start, end
-    here, after = Position(frame=origin), Position(frame=origin + 1)
-    if start is not None and start.frame is not None and start.frame > origin:
-        raise UsageError(f"--from {origin} is before --start {start.frame}f", "widen the range")
-    if end is not None and end.frame is not None and end.frame <= origin:
-        raise UsageError(f"--from {origin} is not before --end {end.frame}f", "widen the range")
-    if options.direction == "forward":
-        return here, end
-    return start, after if options.direction == "backward" else end
-
-
 def find(
     video: str | Path,
     source: FrameSource,
@@ -87,7 +68,7 @@ def find(
 
     Args:
         video: what the source was opened from; it is read once more to go backward.
-        source: open, with the range of `range_of`.
+        source: open, with the range of `SegmentOptions.range`.
         keys: the masks.
         tracker: fresh; the way back has one of its own.
         options: direction, origin, drops.

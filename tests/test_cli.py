@@ -146,7 +146,7 @@ BAD: dict[str, tuple[str, str, list[str], int, str]] = {
     "start past the end": ("video", "mask", ["--start", "999f"], 1, "past the end"),
     "end before start": ("video", "mask", ["--start", "9f", "--end", "3f"], 2, "not after --start"),
     "unknown codec": ("unknown codec", "mask", [], 1, "codec"),
-    "stdout for a result": ("video", "mask", ["-o", "-"], 2, "not supported"),
+    "stdout for a picture": ("video", "mask", ["-o", "-", "--save", "overlay"], 2, "takes one of"),
     "strange configuration": ("video", "mask", ["-w", "@strange weights"], 1, "configuration"),
     "start in no format": ("video", "mask", ["--start", "soon"], 2, "not a position"),
     "unknown device": ("video", "mask", ["--device", "tpu"], 2, "unknown device 'tpu'"),
@@ -363,7 +363,7 @@ def test_a_folder_that_is_no_result_is_never_replaced(
     picture = write_png(folder / "photo.png", np.zeros((8, 8, 3), np.uint8), "rgb24")
     done = livos(*arguments)
     assert done.returncode == 1
-    assert "holds more than index PNGs (photo.png)" in done.stderr
+    assert "holds more than an earlier result (photo.png)" in done.stderr
     assert picture.is_file()
     assert [p.name for p in tmp_path.iterdir()] == ["video"]
 

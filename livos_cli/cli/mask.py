@@ -180,15 +180,19 @@ def _grouped(given: list[tuple[str, Optional[list[Any]]]], order: list[str]) -> 
 
 def _places(video: str, frame: int, output: Path | None) -> tuple[Path, Path]:
     """Where the mask goes, and the picture: never into a folder of masks."""
+    from livos_cli.video.images import list_images
+
     source = Path(video).resolve()
+    number = f"{frame:05d}"
+    if source.is_dir() and frame < len(images := list_images(source)):
+        number = images[frame].stem  # as `livos segment` wants its key masks named
     if output is None:
         stem = source.name if source.is_dir() else source.stem
-        name = f"{stem}.first" if frame == 0 else f"{stem}.{frame:05d}"
+        name = f"{stem}.first" if frame == 0 else f"{stem}.{number}"
         return source.parent / f"{name}.png", source.parent / f"{name}.look.jpg"
     if output.suffix and not output.is_dir():
         return output, output.with_suffix(".look.jpg")
-    png = output / f"{frame:05d}.png"
-    return png, output.parent / f"{output.name}.{frame:05d}.look.jpg"
+    return output / f"{number}.png", output.parent / f"{output.name}.{number}.look.jpg"
 
 
 def _make(
@@ -216,8 +220,6 @@ def _make(
         rgb = next((read.rgb for read in source), None)
         if rgb is None:
             raise InputError(f"{video} has no frame {frame}", "frames count from 0")
-        if source.info.image_names and png.stem == f"{frame:05d}":
-            png = png.with_stem(source.info.image_names[frame])
     ids = np.zeros(rgb.shape[:2], np.uint8)
     warnings = []
     if not hints:

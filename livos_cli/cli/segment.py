@@ -202,26 +202,28 @@ def segment(
         preview=preview,
     )
 
+    # What can be known to fail is found before torch and the weights are loaded.
     from livos_cli.errors import InputError, UsageError
     from livos_cli.outputs import plan_outputs
-    from livos_cli.pipeline import run, settle_origin
-    from livos_cli.tracking import range_of
     from livos_cli.video.container import check_exists
+    from livos_cli.video.masks import settle_origin
     from livos_cli.video.palette import palette_of
-    from livos_cli.weights import load_model
 
-    # What can be known to fail is found before the weights are loaded.
     check_exists(video)
     if not mask.exists():
         raise InputError(f"the mask {mask} does not exist", "check the path given to --mask")
+    if options.start and options.end and not options.start.before(options.end):
+        raise UsageError("--end is not after --start", "the range holds no frame")
     palette_of(palette)
     streamed = str(output) == "-"
     if streamed and as_json:
         raise UsageError("-o - and --json both write to stdout", "leave one of them")
     plan_outputs(video, mask, run_options)
-    range_of(settle_origin(options, mask, video))
-    if options.start and options.end and not options.start.before(options.end):
-        raise UsageError("--end is not after --start", "the range holds no frame")
+    settle_origin(options, mask, video)
+
+    from livos_cli.pipeline import run
+    from livos_cli.weights import load_model
+
     model = load_model(weights, device=device, precision=precision)
     display = Display(quiet=quiet, weights=weights, precision=str(model.dtype).split(".")[1])
     with display:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from livos_cli.errors import InputError
+from livos_cli.errors import InputError, UsageError
+from livos_cli.options import SegmentOptions
+from livos_cli.video.container import is_url
 from livos_cli.video.images import list_images, natural_key
 from livos_cli.video.mask_image import ColourTable, Style, judge_style, read_mask
 
-__all__ = ["ASPECT_TOLERANCE", "KeyMasks", "fit_mask"]
+__all__ = ["ASPECT_TOLERANCE", "KeyMasks", "fit_mask", "settle_origin"]
 
 ASPECT_TOLERANCE = 0.02  # masks of another resolution are resized if the shape is this close
 
@@ -186,3 +189,22 @@ class KeyMasks:
             whole = np.where(ids != 0, ids, whole)
         assert whole is not None
         return whole
+
+
+def settle_origin(options: SegmentOptions, mask: Path, video: str | Path) -> SegmentOptions:
+    """Where a way back begins if nothing is said: at the first of several key masks.
+
+    Raises:
+        UsageError: a single mask whose frame is not said.
+    """
+    if options.direction == "forward" or options.origin is not None:
+        return options
+    names = None
+    if not (str(video) == "-" or is_url(video)) and Path(video).is_dir():
+        names = tuple(path.stem for path in list_images(Path(video)))
+    frames = KeyMasks(mask, names).frames
+    if not frames:
+        raise UsageError(
+            f"--direction {options.direction} needs the frame of the mask", "add --from FRAME"
+        )
+    return replace(options, origin=frames[0] if options.direction == "both" else frames[-1])

@@ -21,7 +21,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 THUMBS = 12  # frames shown
 COLUMNS = 4
 WIDTH = 1600  # pixels of the sheet
-STRIP = 90  # pixels of each object's strip
+STRIP, LEAST_STRIP = 90, 26  # pixels of each object's strip; less where there are many
+STRIPS = 900  # pixels of all of them, until they are at their least
 SAMPLES = 1024  # points in time of the strips, at most twice as many while collecting
 INK, PAPER, LINES = (30, 30, 30), (250, 250, 250), (205, 205, 205)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -108,23 +109,25 @@ class Preview:
         palette = palette_of(self._job.look.palette)
         pixels = self._job.info.width * self._job.info.height
         margin = 150
+        tall_strip = max(LEAST_STRIP, min(STRIP, STRIPS // len(self._ids)))
         values = np.array([areas for _, areas in self._areas]) / pixels  # (T, N)
-        strips = np.full((STRIP * len(self._ids) + 30, WIDTH, 3), PAPER, np.uint8)
+        strips = np.full((tall_strip * len(self._ids) + 30, WIDTH, 3), PAPER, np.uint8)
         columns = np.arange(WIDTH - margin - 10)
         at = (columns * len(values) // len(columns)).astype(int)
         for row, object_id in enumerate(self._ids.tolist()):
             share = values[at, row]
             most = float(values[:, row].max()) or 1.0
-            base = STRIP * (row + 1)
-            tall = np.rint(share / most * (STRIP - 12)).astype(int)
-            area = strips[base - STRIP : base, margin : margin + len(columns)]
-            heights = np.arange(STRIP, 0, -1)[:, None]
+            base = tall_strip * (row + 1)
+            tall = np.rint(share / most * (tall_strip * 0.87)).astype(int)
+            area = strips[base - tall_strip : base, margin : margin + len(columns)]
+            heights = np.arange(tall_strip, 0, -1)[:, None]
             area[heights <= tall[None]] = palette[object_id]
             area[(heights == 1) | (heights == tall[None])] = INK
             area[:, share == 0] = np.where(heights[..., None] <= 4, (220, 40, 40), LINES)
             name = self._job.names.get(object_id, f"object {object_id}")[:16]
-            for line, text in ((34, name), (56, f"at most {100 * values[:, row].max():.2g} %")):
-                where = (8, base - STRIP + line)
+            lines = [name, f"at most {100 * values[:, row].max():.2g} %"]
+            for line, text in enumerate(lines if tall_strip >= 45 else lines[:1]):
+                where = (8, base - tall_strip + 18 + 20 * line)
                 cv2.putText(strips, text, where, FONT, 0.45, INK, 1, cv2.LINE_AA)
         first, last = self._areas[0][0], self._partial.frames - 1 + self._areas[0][0]
         for x, text in ((margin, f"frame {first}"), (WIDTH - 110, f"frame {last}")):

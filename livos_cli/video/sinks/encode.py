@@ -27,6 +27,9 @@ SOUND = {
     "mov": (MP4_SOUND | PCM) - {"opus", "flac", "vorbis"},
     "webm": frozenset({"opus", "vorbis"}),
 }
+# Matroska hands frames on in clusters, of a second by default: whoever waits at the other end of
+# a pipe gets each frame when the next one comes.
+LIVE = {"cluster_time_limit": "1", "flush_packets": "1"}
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,11 @@ class Encoder:
         self.warnings: list[str] = []
         self._info, self._how, self._name = info, how, name
         # Absolute, or FFmpeg takes what precedes a colon for a protocol.
-        place: Any = target if isinstance(target, Stdout) else str(target.absolute())
-        self._container: Any = av.open(place, "w", format=how.container)
+        streamed = isinstance(target, Stdout)
+        place: Any = str(target.absolute()) if isinstance(target, Path) else target
+        self._container: Any = av.open(
+            place, "w", format=how.container, container_options=LIVE if streamed else {}
+        )
         rate = info.rate.limit_denominator(1 << 16)
         stream: Any = self._container.add_stream(how.codec, rate=rate, options=how.options)
         stream.width, stream.height, stream.pix_fmt = info.width, info.height, how.pix_fmt
