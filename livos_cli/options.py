@@ -149,12 +149,17 @@ class RawVideo:
     fps: str = "25"  # frames a second, also like 30000/1001
 
     @classmethod
-    def parse(cls, size: str, pix_fmt: str, fps: str) -> RawVideo:
-        """Read `1920x1080`, and check the rate.
+    def parse(cls, size: str | None, pix_fmt: str | None, fps: str | None) -> RawVideo | None:
+        """Read `1920x1080`, and check the rate; None if nothing is given.
 
         Raises:
-            UsageError: the text is no size or rate.
+            UsageError: the text is no size or rate, or the size is missing.
         """
+        if size is None:
+            if pix_fmt is not None or fps is not None:
+                raise UsageError("--pix-fmt and --fps are for raw video", "add --size WxH")
+            return None
+        pix_fmt, fps = pix_fmt or cls.pix_fmt, fps or cls.fps
         match = re.fullmatch(r"([1-9]\d*)[xX]([1-9]\d*)", size)
         if match is None:
             raise UsageError(f"'{size}' is not a size", "give it like 1920x1080")
@@ -190,6 +195,8 @@ class SegmentOptions:
             raise UsageError(f"--from {origin} is before --start {start.frame}f", "widen the range")
         if origin is not None and end and end.frame is not None and end.frame <= origin:
             raise UsageError(f"--from {origin} is not before --end {end.frame}f", "widen the range")
+        if origin is not None and start is not None and self.direction == "forward":
+            raise UsageError("--start and --from both say where to begin", "leave --start out")
         if self.direction != "forward" and self.latest:
             raise UsageError("a live source has no way back", "leave out --latency-first")
 

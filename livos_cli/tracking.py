@@ -87,7 +87,11 @@ def find(
         back = _Guide(keys, tracker.twin(), source, options.drop, origin=origin, way=-1)
         whole = options.direction == "backward"
         pictures = read_backward(
-            video, origin, start=options.start, allow_truncated=options.allow_truncated
+            video,
+            origin,
+            start=options.start,
+            allow_truncated=options.allow_truncated,
+            raw=options.raw,
         )
         with closing(pictures):
             for index, rgb in pictures:
@@ -95,6 +99,8 @@ def find(
                 if whole or index != origin:
                     spool.push(decided)
                 on_back(len(spool))
+        if not back.begun:  # a --start in seconds: only now it shows
+            raise InputError(f"--from {origin} is before --start", "widen the range")
         if not whole:
             forth = _Guide(keys, tracker, source, options.drop, origin=origin, way=1)
         with closing(upload_ahead(source, tracker.model.device)) as frames:
@@ -103,6 +109,8 @@ def find(
                     yield frame, spool.pop()
                 else:
                     yield frame, forth.step(frame.index, picture, matte=matte)
+        if spool:
+            raise InputError(f"--from {origin} is not before --end", "widen the range")
     used = back.used if whole else back.used | forth.used
     _check_used(keys, used, source, any_object=True)
 
@@ -141,7 +149,7 @@ class _Guide:
         way: int = 1,
     ) -> None:
         self._keys, self._tracker, self._source = keys, tracker, source
-        self._way, self._begun = way, False
+        self._way, self.begun = way, False
         # Away from the origin: what lies on its other side is the other way's.
         self._drops = [
             d
@@ -161,7 +169,7 @@ class _Guide:
                 self._source.warnings.append(
                     f"object {drop.object_id} is not followed at frame {index}: nothing to drop"
                 )
-        first, self._begun = not self._begun, True
+        first, self.begun = not self.begun, True
         mask = self._keys.at(index, first=first, width=info.width, height=info.height)
         given: frozenset[int] = frozenset()
         if mask is not None:

@@ -18,7 +18,7 @@ import livos_cli
 from livos_cli.errors import InputError, UsageError
 from livos_cli.evaluation.score import jaccard
 from livos_cli.network import LiVOS
-from livos_cli.options import Drop, Position, RunOptions, SegmentOptions
+from livos_cli.options import Drop, Position, RawVideo, RunOptions, SegmentOptions
 from livos_cli.pipeline import Report, run
 from livos_cli.video.backward import read_backward
 from livos_cli.video.reader import open_source
@@ -49,6 +49,9 @@ def make(case: str, folder: Path) -> Path:
     if case == "late, uneven":
         pts = [700 + 40 * n + 7 * (n % 3) for n in range(FRAMES)]
         return write_video(folder / "a.mkv", rgb, pts=pts, time_base=Fraction(1, 1000))
+    if case == "raw":
+        (folder / "a.rgb").write_bytes(b"".join(image.tobytes() for image in rgb))
+        return folder / "a.rgb"
     if case == "turned":
         return write_video(folder / "a.mp4", rgb, rotation=90, options={"g": "8"})
     if case == "images":
@@ -67,6 +70,7 @@ CASES = [
     "late, uneven",
     "turned",
     "images",
+    "raw",
     "intra",
 ]
 
@@ -75,11 +79,12 @@ CASES = [
 @pytest.mark.parametrize("cache", [1, 1 << 30])
 def test_frames_read_backward_are_those_read_forward(case: str, cache: int, tmp_path: Path) -> None:
     video = make(case, tmp_path)
-    with open_source(video) as source:
+    raw = RawVideo(128, 96) if case == "raw" else None
+    with open_source(video, raw=raw) as source:
         forward = {frame.index: frame.rgb for frame in source}
     assert len(forward) == FRAMES
     for last, start in ((FRAMES - 1, None), (25, None), (30, Position(frame=13)), (0, None)):
-        back = list(read_backward(video, last, start=start, cache_bytes=cache))
+        back = list(read_backward(video, last, start=start, raw=raw, cache_bytes=cache))
         first = 0 if start is None else 13
         assert [index for index, _ in back] == list(range(last, first - 1, -1))
         assert all(np.array_equal(rgb, forward[index]) for index, rgb in back)
@@ -304,6 +309,13 @@ def test_wrong_usage_is_said_before_any_work(livos: Any, tmp_path: Path) -> None
         assert done.returncode == 2, (arguments, done.stderr)
         assert said in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
+    for arguments, said in (
+        (["--direction", "both", "--from", "1", "--start", "0.08"], "--from 1 is before --start"),
+        (["--direction", "both", "--from", "3", "--end", "0.08"], "--from 3 is not before --end"),
+    ):
+        late = livos("segment", video, "-m", mask, "-o", tmp_path / "out", *arguments)
+        assert late.returncode == 1
+        assert said in late.stderr
     past = livos("segment", video, "-m", mask, "--direction", "both", "--from", "9")
     assert past.returncode == 1
     assert "has no frame 9" in past.stderr

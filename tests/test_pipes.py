@@ -193,6 +193,7 @@ def test_a_reader_that_leaves_is_one_line(clip: dict[str, Path], tmp_path: Path)
         (["-o", "-", "--json"], "both write to stdout"),
         (["--size", "10by10"], "is not a size"),
         (["--size", "10x10", "--fps", "fast"], "is not a rate"),
+        (["--fps", "30"], "add --size"),
         (["--latency-first"], "is a file"),
         (["--alpha-codec", "h264"], "unknown --alpha-codec"),
         (["--background", "mauve"], "is not a colour"),

@@ -126,9 +126,19 @@ def segment(
         typer.Option(metavar="WxH", help="The input is raw video, pixels of this size."),
     ] = None,
     pix_fmt: Annotated[
-        str, typer.Option(metavar="NAME", help="Of raw video, FFmpeg's name.")
-    ] = "rgb24",
-    fps: Annotated[str, typer.Option(metavar="RATE", help="Of raw video, also 30000/1001.")] = "25",
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="Of raw video, FFmpeg's name. [default: rgb24]",
+            show_default=False,
+        ),
+    ] = None,
+    fps: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="RATE", help="Of raw video, also 30000/1001. [default: 25]", show_default=False
+        ),
+    ] = None,
     alpha_codec: Annotated[
         str, typer.Option(metavar="NAME", help="Of alpha: prores, vp9 or png.")
     ] = "prores",
@@ -187,7 +197,7 @@ def segment(
         origin=parse_frame(from_, "--from") if from_ else None,
         direction=direction,
         drop=tuple(Drop.parse(text) for text in drop or ()),
-        raw=RawVideo.parse(size, pix_fmt, fps) if size else None,
+        raw=RawVideo.parse(size, pix_fmt, fps),
         latest=latency_first,
     )
     run_options = RunOptions(

@@ -20,7 +20,7 @@ import av
 import numpy as np
 
 from livos_cli.errors import InputError
-from livos_cli.options import Position
+from livos_cli.options import Position, RawVideo
 from livos_cli.video.colour import to_rgb
 from livos_cli.video.container import is_url
 from livos_cli.video.images import ImageFolderSource, read_image
@@ -37,6 +37,7 @@ def read_backward(
     *,
     start: Position | None = None,
     allow_truncated: bool = False,
+    raw: RawVideo | None = None,
     cache_bytes: int = CACHE_BYTES,
 ) -> Generator[tuple[int, np.ndarray]]:
     """Frames from number `last` down to the first one wanted, the same bits as forward.
@@ -46,10 +47,11 @@ def read_backward(
         last: number of the frame to begin with.
         start: first frame wanted.
         allow_truncated: take a damaged or cut file as far as it decodes.
+        raw: what to take bare pictures for.
         cache_bytes: of decoded pictures.
 
     Yields:
-        Number and (H, W, 3) uint8 RGB.
+        Number and (H, W, 3) uint8 RGB; nothing if `start` is after `last`.
 
     Raises:
         InputError: the source cannot be read twice, or its timestamps do not tell frames apart.
@@ -68,9 +70,9 @@ def read_backward(
             yield index, read_image(folder.paths[index])
         return
     end = Position(frame=last + 1)
-    with VideoSource(source, start, end, allow_truncated=allow_truncated) as video:
+    with VideoSource(source, start, end, allow_truncated=allow_truncated, raw=raw) as video:
         reader = _Groups(video, cache_bytes)
-        if reader.end <= last:
+        if reader.end is not None and reader.end <= last:
             raise _no_frame(source, last, reader.end)
         with closing(reader.backward()) as frames:
             yield from frames
@@ -105,9 +107,9 @@ class _Groups:
         self._room = max(8, cache_bytes // max(1, size))
 
     @property
-    def end(self) -> int:
-        """Number after the last frame's."""
-        return self._first + len(self._times)
+    def end(self) -> int | None:
+        """Number after the last frame's; None if the range holds no frame."""
+        return self._first + len(self._times) if self._times else None
 
     def backward(self) -> Generator[tuple[int, np.ndarray]]:
         until = len(self._times)  # places from here on have been given out
