@@ -14,6 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+# Tests that run beside each other (`pytest -n 2`) have a core each: threads of both would only
+# wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Where there is no GPU the kernels run in Triton's interpreter: said before triton is imported.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
