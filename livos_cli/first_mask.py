@@ -100,7 +100,7 @@ def grab(rgb: np.ndarray, hints: Hints) -> np.ndarray:
     crop = _surroundings(hints, height, width)
     part = np.ascontiguousarray(rgb[crop])
     scale = min(1.0, WORK_SIZE / min(part.shape[:2]))
-    size = max(8, round(part.shape[1] * scale)), max(8, round(part.shape[0] * scale))
+    size = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
     small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
     factor = size[0] / part.shape[1], size[1] / part.shape[0]
     trimap = _trimap(hints, size[1], size[0], (crop[1].start, crop[0].start), factor)

@@ -195,6 +195,8 @@ class SegmentOptions:
             raise UsageError(f"--from {origin} is before --start {start.frame}f", "widen the range")
         if origin is not None and end and end.frame is not None and end.frame <= origin:
             raise UsageError(f"--from {origin} is not before --end {end.frame}f", "widen the range")
+        if end is not None and self.direction == "backward":
+            raise UsageError("--direction backward ends at --from", "leave --end out")
         if origin is not None and start is not None and self.direction == "forward":
             raise UsageError("--start and --from both say where to begin", "leave --start out")
         if self.direction != "forward" and self.latest:

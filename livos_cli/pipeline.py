@@ -128,11 +128,12 @@ def run(
         )
         device = model.device
         sinks: list[SinkThread] = []
-        stack.callback(_abort_all, sinks)
         job = Job(info, tuple(ids), keys.object_names, output)
         for name, path in paths.items():
             opened = KINDS[name].open(path, job) if name in KINDS else Preview(path, job)
             sinks.append(SinkThread(opened))
+            # Last in, first out: the first made the folder, and removes it when it is empty.
+            stack.callback(sinks[-1].abort)
         watch = AreaWatch()
         frames = back = 0
 
@@ -217,6 +218,15 @@ def _check_drops(options: SegmentOptions, ids: list[int]) -> None:
                 f"--drop {drop.object_id}@{drop.frame}: no mask has an object {drop.object_id}",
                 f"there are {', '.join(map(str, ids))}",
             )
+        origin, way = options.origin, options.direction
+        if origin is not None and (
+            (way == "backward" and drop.frame >= origin)
+            or (way == "forward" and drop.frame < origin)
+        ):
+            raise UsageError(
+                f"--drop {drop.object_id}@{drop.frame}: tracking goes {way} from frame {origin}",
+                "it does not come by that frame",
+            )
 
 
 def _expected_frames(info: SourceInfo, options: SegmentOptions) -> int | None:
@@ -244,8 +254,3 @@ def _expected_back(info: SourceInfo, options: SegmentOptions) -> int:
     if first is None:
         first = round((start.seconds or 0.0) * float(info.rate))
     return max(0, options.origin - first)
-
-
-def _abort_all(sinks: list[SinkThread]) -> None:
-    for sink in reversed(sinks):  # the first made the folder, and removes it when it is empty
-        sink.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import zlib
 from array import array
@@ -15,7 +16,7 @@ __all__ = ["Spool"]
 
 
 class Spool:
-    """A stack of results in a temporary file without a name; 16 bytes of memory each.
+    """A stack of results in a temporary file without a name; 24 bytes of memory each.
 
     Raises:
         OutputError: the disk is full.
@@ -30,17 +31,18 @@ class Spool:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk: that has been said
+            self._file.close()
 
     def __len__(self) -> int:
-        return (len(self._ends) - 1) // 2
+        return (len(self._ends) - 1) // 3
 
     def push(self, decided: Decided) -> None:
         """Put one on top."""
         self._shape = decided.ids.shape
         matte = b"" if decided.matte is None else decided.matte.tobytes()
         try:
-            for data in (decided.ids.tobytes(), matte):
+            for data in (decided.ids.tobytes(), matte, bytes(sorted(decided.given))):
                 self._file.seek(self._ends[-1])
                 written = self._file.write(zlib.compress(data, 1))
                 self._ends.append(self._ends[-1] + written)
@@ -54,12 +56,13 @@ class Spool:
     def pop(self) -> Decided:
         """Take the one on top."""
         parts = []
-        for _ in range(2):
+        for _ in range(3):
             end = self._ends.pop()
             self._file.seek(self._ends[-1])
             parts.append(zlib.decompress(self._file.read(end - self._ends[-1])))
-        matte, ids = parts
+        given, matte, ids = parts
         return Decided(
             np.frombuffer(ids, np.uint8).reshape(self._shape),
             np.frombuffer(matte, np.uint16).reshape(self._shape) if matte else None,
+            frozenset(given),
         )

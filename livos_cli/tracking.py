@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -101,18 +102,25 @@ def find(
                 on_back(len(spool))
         if not back.begun:  # a --start in seconds: only now it shows
             raise InputError(f"--from {origin} is before --start", "widen the range")
+        known = back.any_object
+        if whole:
+            _check_used(keys, back.used, source, any_object=known)
+        before: frozenset[int] = frozenset()
         if not whole:
             forth = _Guide(keys, tracker, source, options.drop, origin=origin, way=1)
         with closing(upload_ahead(source, tracker.model.device)) as frames:
             for frame, picture in frames:
                 if spool:
-                    yield frame, spool.pop()
+                    decided = spool.pop()
+                    # What the way back was given in a frame shows as a change to the next one.
+                    yield frame, replace(decided, given=decided.given | before)
+                    before = decided.given
                 else:
                     yield frame, forth.step(frame.index, picture, matte=matte)
-        if spool:
+        if not whole and not forth.begun:
             raise InputError(f"--from {origin} is not before --end", "widen the range")
-    used = back.used if whole else back.used | forth.used
-    _check_used(keys, used, source, any_object=True)
+    if not whole:
+        _check_used(keys, back.used | forth.used, source, any_object=forth.any_object or known)
 
 
 def track(
@@ -161,20 +169,21 @@ class _Guide:
 
     def step(self, index: int, picture: np.ndarray | Tensor, *, matte: bool) -> Decided:
         info, tracker = self._source.info, self._tracker
+        given: frozenset[int] = frozenset()
         for drop in [d for d in self._drops if (index - d.frame) * self._way >= 0]:
             self._drops.remove(drop)
             if drop.object_id in tracker.object_ids:
                 tracker.drop([drop.object_id])
+                given |= {drop.object_id}
             else:
                 self._source.warnings.append(
                     f"object {drop.object_id} is not followed at frame {index}: nothing to drop"
                 )
         first, self.begun = not self.begun, True
         mask = self._keys.at(index, first=first, width=info.width, height=info.height)
-        given: frozenset[int] = frozenset()
         if mask is not None:
             self.used.add(index)
-            given = frozenset(int(i) for i in np.unique(mask) if i)
+            given |= frozenset(int(i) for i in np.unique(mask) if i)
         elif first:
             self._say_no_mask(index)
         if matte:

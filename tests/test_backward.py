@@ -330,3 +330,64 @@ def test_times_do_not_repeat(tmp_path: Path, tiny: LiVOS) -> None:
     shown = times(report.outputs["overlay"])
     assert shown == times(video)
     assert all(a < b for a, b in pairwise(shown))
+
+
+def test_a_way_back_without_a_mask_is_no_success(tmp_path: Path, tiny: LiVOS) -> None:
+    made = images(30)
+    video = write_video(tmp_path / "a.mp4", [rgb for rgb, _ in made])
+    write_png(tmp_path / "masks" / "00025.png", made[25][1], "gray")
+    for direction, more in (("backward", {}), ("both", {"end": Position(frame=20)})):
+        with pytest.raises(InputError, match="no mask belongs to a frame"):
+            segment(
+                tiny, video, tmp_path / "masks", tmp_path / "out", direction=direction,
+                origin=10, **more,
+            )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_corrections_and_drops_are_no_faults(tmp_path: Path, tiny: LiVOS) -> None:
+    """The area jumps where a mask says so, on the way back as forward."""
+    made = images(objects=2)
+    video = write_video(tmp_path / "a.mp4", [rgb for rgb, _ in made])
+    whole = made[20][1]
+    small = np.zeros_like(made[10][1])
+    rows, columns = np.nonzero(made[10][1] == 1)
+    small[rows[: len(rows) // 8], columns[: len(rows) // 8]] = 1
+    for frame, ids in ((20, whole), (10, small), (30, np.where(small, 1, 0).astype(np.uint8))):
+        write_png(tmp_path / "masks" / f"{frame:05d}.png", ids, "pal8")
+    report = segment(
+        tiny, video, tmp_path / "masks", tmp_path / "out", direction="both", origin=20,
+        drop=(Drop(2, 35),),
+    )  # fmt: skip
+    areas = [int((ids == 1).sum()) for ids in decode(report.outputs["mask"])]
+    assert areas[10] * 3 < areas[11]  # there is something to be silent about
+    assert not [w for w in report.warnings if "frame 10" in w or "frame 11" in w]
+    assert not [w for w in report.warnings if "frame 30" in w or "vanishes at frame 35" in w]
+
+
+def test_images_of_another_size_are_one_line(tmp_path: Path, tiny: LiVOS) -> None:
+    clip, _ = folders(tmp_path, [rgb for rgb, _ in images(6)])
+    write_png(clip / "001.png", np.zeros((32, 48, 3), np.uint8), "rgb24")
+    mask = write_png(tmp_path / "m.png", images(6)[4][1], "gray")
+    with pytest.raises(InputError, match=r"001\.png is 48x32"):
+        segment(tiny, clip, mask, tmp_path / "out", direction="both", origin=4)
+
+
+def test_a_full_disk_on_the_way_back_is_one_line() -> None:
+    """/dev/full stands for the disk of temporary files."""
+    from livos_cli.errors import OutputError
+    from livos_cli.spool import Spool
+    from livos_cli.video.sinks import Decided
+
+    def fill() -> None:
+        with Path("/dev/full").open("r+b", buffering=1 << 14) as full, Spool() as spool:
+            spool._file.close()
+            spool._file = full
+            rng = np.random.default_rng(0)
+            for _ in range(100):
+                spool.push(Decided(rng.integers(0, 255, (64, 64), dtype=np.uint8)))
+
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with pytest.raises(OutputError, match="way back"):
+        fill()

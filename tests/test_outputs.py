@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,12 @@ from livos_cli.network import LiVOS
 from livos_cli.options import Look, RunOptions, SegmentOptions
 from livos_cli.pipeline import Report, run
 from livos_cli.tracker import Tracker
-from livos_cli.video.colour import planar, planes_of
+from livos_cli.video.colour import planar, planes_of, rgb_of
 from livos_cli.video.polygons import keyhole, parts_of
 from livos_cli.video.reader import open_source
-from livos_cli.video.sinks import KINDS
+from livos_cli.video.sinks import KINDS, Decided, Job
 from livos_cli.video.sinks.pictures import composite
+from livos_cli.video.source import Frame, SourceInfo
 
 FRAMES = 8
 ALL = tuple(KINDS)
@@ -345,6 +347,48 @@ def ids_of_svg(path: Path) -> np.ndarray:
     return image
 
 
+def test_many_objects_each_have_their_video(tmp_path: Path) -> None:
+    """More than encoders are open at once; the others are made in the end, with the same times."""
+    info = SourceInfo("x", None, 64, 48, Fraction(1, 90000), Fraction(25), 3, None, 1, 1, 1, 1)
+    sink = KINDS["objects"].open(tmp_path / "x.objects", Job(info, tuple(range(1, 31))))
+    pictures_of = [np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) // 97 + n for n in range(3)]
+    rgb = np.zeros((48, 64, 3), np.uint8)
+    for index, ids in enumerate(pictures_of):
+        frame = Frame(index, 3600 * index + 777 * (index == 2), index / 25, rgb)
+        sink.write(frame, Decided(ids.astype(np.uint8)))
+    sink.finish()
+    sink.publish(overwrite=False)
+    files = sorted((tmp_path / "x.objects").iterdir(), key=lambda p: int(p.stem))
+    assert [p.name for p in files] == [f"{n}.mkv" for n in range(1, 31)]
+    assert len({tuple(times(path)) for path in files}) == 1
+    for number, path in enumerate(files, 1):
+        for on, ids in zip(decode(path), pictures_of, strict=True):
+            assert np.array_equal(on > 0, ids == number)
+
+
+def test_sinks_that_share_a_deep_picture_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """A conversion changes its source's tags while it lasts: HDR would come out as SDR."""
+    video, _ = deep_clip(tmp_path)
+    with open_source(video, keep_picture=True) as source:
+        frame, info = next(iter(source)), source.info
+        alone = rgb_of(frame, info)
+        with ThreadPoolExecutor(4) as pool:
+            for other in pool.map(lambda _: rgb_of(frame, info), range(400)):
+                assert np.array_equal(other, alone)
+        assert int(frame.picture.color_trc) == 16
+
+
+def test_sound_whose_time_runs_back_is_left_out(tmp_path: Path, tiny: LiVOS) -> None:
+    made = scene(64, 64, 25, seed=5)
+    one = write_video(tmp_path / "one.ts", [rgb for rgb, _ in made], tone=True)
+    twice = tmp_path / "twice.ts"
+    twice.write_bytes(one.read_bytes() * 2)
+    mask = write_png(tmp_path / "m.png", made[0][1], "gray")
+    report = segment(tiny, {"video": twice, "mask": mask}, tmp_path / "out", ("overlay",))
+    assert any("packets of sound" in warning for warning in report.warnings)
+    assert len(decode(report.outputs["overlay"], "rgb24")) == report.frames == 50
+
+
 def test_files_beside_the_annotations(everything: dict[str, Path], clip: dict[str, Any]) -> None:
     lines = [json.loads(line) for line in everything["rle"].read_text().splitlines()]
     assert [line["frame"] for line in lines] == list(range(FRAMES))
@@ -424,6 +468,7 @@ def test_ten_bits_and_colour_tags_are_kept(tmp_path: Path, tiny: LiVOS) -> None:
             assert [int(tag) for tag in tags] == [9, 9, 16], kind
             frame: Any = next(container.decode(video=0))
         assert max(c.bits for c in frame.format.components) >= 10
+        assert [int(t) for t in (frame.color_primaries, frame.color_trc)] == [9, 16], kind
         if kind == "alpha":
             shift = frame.format.components[0].bits - 10
             luma = planes_of(frame)[0]

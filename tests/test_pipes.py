@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -282,3 +283,52 @@ def test_the_first_frame_is_never_left_out() -> None:
     assert len(got) + ahead.dropped == 20
     with pytest.raises(UsageError, match="is a file"):
         open_source(__file__, latest=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_the_first_frame_is_awaited(
+    sent: signal.Signals, clip: dict[str, Path], tmp_path: Path
+) -> None:
+    """Not taken for the input's end: nothing is written."""
+    process = subprocess.Popen(
+        f"exec {LIVOS} segment - --size 128x96 -m {clip['mask']} -o {tmp_path} --device cpu",
+        shell=True,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"\0" * 5000)  # a part of a frame
+    process.stdin.flush()
+    time.sleep(8)
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == (130 if sent == signal.SIGINT else 128 + sent), said
+    assert b"Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_silent_network_can_be_interrupted(clip: dict[str, Path], tmp_path: Path) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        url = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        process = subprocess.Popen(
+            f"exec {LIVOS} segment {url} -m {clip['mask']} -o {tmp_path} --device cpu",
+            shell=True,
+            stderr=subprocess.PIPE,
+        )
+        server.settimeout(60)
+        caller, _ = server.accept()
+        with caller:
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=15)
+    assert process.returncode == 130, said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_closed_stdin_is_one_line(clip: dict[str, Path], tmp_path: Path) -> None:
+    done = shell(f"{LIVOS} segment - -m {clip['mask']} -o {tmp_path} <&-", tmp_path)
+    assert done.returncode == 1
+    assert b"stdin is closed" in done.stderr

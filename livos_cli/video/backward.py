@@ -23,7 +23,7 @@ from livos_cli.errors import InputError
 from livos_cli.options import Position, RawVideo
 from livos_cli.video.colour import to_rgb
 from livos_cli.video.container import is_url
-from livos_cli.video.images import ImageFolderSource, read_image
+from livos_cli.video.images import ImageFolderSource
 from livos_cli.video.reader import VideoSource
 
 __all__ = ["read_backward"]
@@ -67,8 +67,12 @@ def read_backward(
         for index in range(last, -1, -1):
             if start is not None and not start.reached(index, folder.time_of(index)):
                 return
-            yield index, read_image(folder.paths[index])
+            yield index, folder.image(index)
         return
+    if not Path(source).is_file():
+        raise InputError(
+            f"{source} is no regular file, so it cannot be read twice", "save it first"
+        )
     end = Position(frame=last + 1)
     with VideoSource(source, start, end, allow_truncated=allow_truncated, raw=raw) as video:
         reader = _Groups(video, cache_bytes)

@@ -38,8 +38,9 @@ _local = threading.local()
 def _reformat(picture: Any, pix_fmt: str, **how: Any) -> Any:
     """Convert with a converter of the calling thread.
 
-    A picture's own one, which `VideoFrame.reformat` keeps, is shared by the sinks that convert
-    that picture at the same time: they would wait for each other forever.
+    A picture's own one, which `VideoFrame.reformat` keeps, would be shared by all who convert it:
+    two at once waited for each other forever. And a conversion changes the tags of its source
+    while it lasts: whoever shares a picture holds the frame's lock.
     """
     if not hasattr(_local, "converters"):
         _local.converters = {}
@@ -106,7 +107,8 @@ def rgb_of(frame: Frame, info: SourceInfo) -> np.ndarray:
     """The frame in RGB, oriented; uint16 where the source has more than 8 bits and kept them."""
     if info.depth <= 8 or frame.picture is None:
         return frame.rgb
-    return to_rgb(frame.picture, info, deep=True)
+    with frame.lock:
+        return to_rgb(frame.picture, info, deep=True)
 
 
 def from_rgb(rgb: np.ndarray, pix_fmt: str, info: SourceInfo) -> Any:
@@ -127,9 +129,12 @@ def picture_of(frame: Frame, pix_fmt: str, info: SourceInfo) -> Any:
         "dst_color_range": ColorRange.MPEG,
     }
     if info.orientation == (0, False):
-        return _reformat(picture, pix_fmt, **how)
+        with frame.lock:
+            return _reformat(picture, pix_fmt, **how)
     # Subsampled chroma cannot be turned: bring it to full size first.
-    planes = _reformat(picture, "yuv444p16le", **how).to_ndarray(channel_last=True)
+    with frame.lock:
+        whole = _reformat(picture, "yuv444p16le", **how)
+    planes = whole.to_ndarray(channel_last=True)
     turned: Any = av.VideoFrame.from_ndarray(
         orient(planes, info.orientation), format="yuv444p16le", channel_last=True
     )

@@ -7,6 +7,7 @@ import re
 import select
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,18 @@ import av
 from livos_cli.errors import InputError
 from livos_cli.options import RawVideo
 
-__all__ = ["Stdin", "check_exists", "is_url", "open_container", "reason_of", "stem_of"]
+__all__ = [
+    "PATIENCE",
+    "Stdin",
+    "check_exists",
+    "interruptible",
+    "is_url",
+    "open_container",
+    "reason_of",
+    "stem_of",
+]
+
+PATIENCE = 20  # seconds without a byte from the network until it counts as gone
 
 
 def is_url(source: str | Path) -> bool:
@@ -50,6 +62,8 @@ def open_container(place: Any, label: str, raw: RawVideo | None, *, live: bool) 
             "pixel_format": raw.pix_fmt,
             "framerate": raw.fps,
         }
+    if "://" in label and live:
+        how["timeout"] = (PATIENCE, PATIENCE)  # to open, and for each read
     try:
         return av.open(place, **how)
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -65,11 +79,43 @@ def open_container(place: Any, label: str, raw: RawVideo | None, *, live: bool) 
         raise InputError(f"{label} cannot be read as a video ({reason_of(error)})", hint) from None
 
 
+def interruptible(work: Callable[[], None], cancel: Callable[[], None]) -> None:
+    """Do what may wait for input in a thread of its own, and raise here what it raises.
+
+    An interruption inside of a read that FFmpeg asked for would be taken for the input's end.
+
+    Args:
+        work: what to do.
+        cancel: called on an interruption, to make the read return.
+    """
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # raised again below
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="livos-open", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.1)
+    except BaseException:
+        cancel()
+        thread.join(2)
+        raise
+    if errors:
+        raise errors[0]
+
+
 class Stdin:
     """Standard input as a file object whose reading can be stopped from another thread."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
+        if sys.stdin is None:
+            raise InputError("stdin is closed", "pipe a video into it")
         self._fd = sys.stdin.fileno()
 
     def read(self, size: int) -> bytes:

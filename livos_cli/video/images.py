@@ -92,14 +92,23 @@ class ImageFolderSource(BaseSource):
                 return
             if not wanted:
                 continue
-            rgb = read_image(path)
-            if rgb.shape[:2] != (self.info.height, self.info.width):
-                raise InputError(
-                    f"{path} is {rgb.shape[1]}x{rgb.shape[0]}, the images before it "
-                    f"{self.info.width}x{self.info.height}",
-                    "all images of a folder must have one size",
-                )
-            yield Frame(index, index, time, rgb, 1, name=path.stem)
+            yield Frame(index, index, time, self.image(index), 1, name=path.stem)
+
+    def image(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of one frame.
+
+        Raises:
+            InputError: it cannot be read, or has another size than the first.
+        """
+        path = self.paths[index]
+        rgb = read_image(path)
+        if rgb.shape[:2] != (self.info.height, self.info.width):
+            raise InputError(
+                f"{path} is {rgb.shape[1]}x{rgb.shape[0]}, the first image "
+                f"{self.info.width}x{self.info.height}",
+                "all images of a folder must have one size",
+            )
+        return rgb
 
 
 def read_image(path: Path) -> np.ndarray:

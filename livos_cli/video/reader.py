@@ -17,8 +17,10 @@ from livos_cli.errors import InputError, UsageError
 from livos_cli.options import Position, RawVideo
 from livos_cli.video.colour import depth_of, matrix_of, orientation_of, to_rgb
 from livos_cli.video.container import (
+    PATIENCE,
     Stdin,
     check_exists,
+    interruptible,
     is_url,
     open_container,
     reason_of,
@@ -101,7 +103,19 @@ class VideoSource(BaseSource):
         self._stdin = Stdin() if str(source) == "-" else None
         # Absolute, or FFmpeg takes what precedes a colon for a protocol.
         place: Any = self._stdin or (str(path.absolute()) if path else str(source))
-        self.container = open_container(place, self.label, raw, live=live)
+        self._patience = 2.0 if is_url(source) else None
+
+        def begin() -> None:
+            self.container = open_container(place, self.label, raw, live=live)
+            self._begin(path)
+
+        if live:
+            interruptible(begin, self._interrupt)
+        else:
+            begin()
+
+    def _begin(self, path: Path | None) -> None:
+        """Find the stream and decode its first frame."""
         try:
             self.stream = self._pick_stream()
             self.stream.thread_type = "AUTO"
@@ -151,6 +165,9 @@ class VideoSource(BaseSource):
                     break
                 frames = packet.decode()
             except (av.error.FFmpegError, OSError) as error:
+                if isinstance(error, av.error.ExitError):
+                    self._damaged(f"nothing came for {PATIENCE} s")
+                    break
                 # With --allow-truncated a bad packet costs its own frames only.
                 self._damaged(f"damaged data ({reason_of(error)})")
                 bad += 1

@@ -59,6 +59,8 @@ class Frame:
     name: str | None = None  # stem, in an image folder
     audio: tuple[Any, ...] = field(default=())  # av.Packet read since the frame before
     picture: Any = None  # av.VideoFrame as decoded, not yet oriented, where it is wanted
+    # Held while the picture is converted, which changes its tags for that time.
+    lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
 
 class FrameSource(Protocol):
@@ -144,9 +146,11 @@ class Ahead:
                 raise item
             yield item
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None) -> bool:
+        """Stop, and wait so many seconds; whether the thread has ended."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
 
 class BaseSource:
@@ -154,6 +158,7 @@ class BaseSource:
 
     info: SourceInfo
     _pixel_bytes = 3  # of a frame that waits
+    _patience: float | None = None  # seconds to wait for a reader when the source is closed
 
     def __init__(
         self, start: Position | None, end: Position | None, *, latest: bool = False
@@ -169,9 +174,9 @@ class BaseSource:
 
     def __exit__(self, *exc: object) -> None:
         self._interrupt()
-        if self._ahead is not None:
-            self._ahead.close()
-        self._close()
+        # Who reads from a silent network cannot be woken, nor what is read from be closed.
+        if self._ahead is None or self._ahead.close(self._patience):
+            self._close()
 
     def _interrupt(self) -> None:
         """Make a read that waits for input return."""

@@ -32,7 +32,7 @@ class Decided:
 
     ids: np.ndarray  # (H, W) uint8, 0 for background
     matte: np.ndarray | None = None  # (H, W) uint16, 65535 times the probability of any object
-    given: frozenset[int] = frozenset()  # ids whose mask was given for this frame
+    given: frozenset[int] = frozenset()  # ids that may change here at will: given, or dropped
 
     @cached_property
     def areas(self) -> np.ndarray:
@@ -170,7 +170,11 @@ class Partial:
                 # Folders cannot be replaced in one step: set the old one aside first.
                 old = path.with_name(f".{path.name}.old-{os.getpid()}")
                 os.replace(path, old)
-                os.replace(self.temporary, path)
+                try:
+                    os.replace(self.temporary, path)
+                except OSError:
+                    os.replace(old, path)
+                    raise
                 old.unlink() if old.is_symlink() else shutil.rmtree(old)
             else:
                 os.replace(self.temporary, path)

@@ -68,11 +68,14 @@ class Encoder:
             context.color_primaries, context.color_trc = info.color_primaries, info.color_trc
         self._stream = stream
         self._sound = self._add_sound() if how.sound else {}
+        self._last: dict[int, int] = {}  # timestamp of each sound's last packet
+        self.left_out = 0  # packets of sound
 
     def _add_sound(self) -> dict[int, Any]:
         streams = {}
         for template in self._info.audio:
-            name = template.codec_context.codec.canonical_name
+            context = template.codec_context
+            name = "of an unknown codec" if context is None else context.codec.canonical_name
             if name not in SOUND[self._how.container]:
                 self.warnings.append(
                     f"the sound ({name}) cannot be copied into {self._name}; it is left out"
@@ -84,7 +87,13 @@ class Encoder:
     def copy(self, packets: Iterable[Any]) -> None:
         """Sound, packet by packet."""
         for packet in packets:
-            if (stream := self._sound.get(packet.stream_index)) is not None:
+            index = packet.stream_index
+            if (stream := self._sound.get(index)) is not None:
+                if packet.dts is not None:
+                    if packet.dts <= self._last.get(index, packet.dts - 1):
+                        self.left_out += 1  # no container takes time that runs back
+                        continue
+                    self._last[index] = packet.dts
                 # A packet belongs to its reader: copy it, so that several sinks may.
                 copied = av.Packet(bytes(packet))
                 copied.pts, copied.dts = packet.pts, packet.dts
@@ -100,7 +109,9 @@ class Encoder:
         if frame.duration:
             picture.duration = frame.duration
         if self._how.colour:
-            picture.colorspace, picture.color_range = self._info.colorspace, ColorRange.MPEG
+            info = self._info
+            picture.colorspace, picture.color_range = info.colorspace, ColorRange.MPEG
+            picture.color_primaries, picture.color_trc = info.color_primaries, info.color_trc
         self._container.mux(self._stream.encode(picture))
 
     def close(self) -> None:
@@ -152,6 +163,11 @@ class VideoSink:
         try:
             self._encoder.copy(trailing_audio)
             self._encoder.close()
+            if count := self._encoder.left_out:
+                self.warnings.append(
+                    f"{self._partial.path.name}: {count} packets of sound are not later than the "
+                    "ones before them, and are left out"
+                )
             if not isinstance(target, Stdout):
                 self._partial.check(count_frames(target))
         except (av.error.FFmpegError, OSError) as error:

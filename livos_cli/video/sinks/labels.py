@@ -90,7 +90,8 @@ class JsonLines:
 
     def abort(self) -> None:
         if not isinstance(self._file, Stdout):
-            self._file.close()
+            with contextlib.suppress(OSError):  # a full disk
+                self._file.close()
         self._partial.abandon()
 
 

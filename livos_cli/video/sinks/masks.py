@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from livos_cli.video.source import Frame, SourceInfo
 __all__ = ["FFV1_OPTIONS", "MaskVideo", "ObjectVideos", "PngFolder", "frame_name", "grey_picture"]
 
 FFV1_OPTIONS = {"level": "3", "slicecrc": "1", "slices": "4"}
+AT_ONCE = 8  # encoders of single objects
+EMPTY = np.zeros((1, 1, 3), np.uint8)  # the picture of a frame whose mask alone matters
 GREY = Encoding("matroska", "ffv1", "gray", FFV1_OPTIONS)
 
 
@@ -60,47 +63,87 @@ class MaskVideo(VideoSink):
 
 
 class ObjectVideos:
-    """A folder of FFV1 videos, 0/255, one an object, named by its id."""
+    """A folder of FFV1 videos, 0/255, one an object, named by its id.
+
+    An encoder takes some 50 MB at 1080p, so no more than `AT_ONCE` are open: with more objects
+    all ids wait in one video, from which the others are made in the end.
+    """
 
     def __init__(self, path: Path | Stdout, job: Job) -> None:
         self._partial = Partial(path, folder=True)
         self.warnings = self._partial.warnings
-        self._files: dict[int, Path] = {}
+        self._info = job.info
+        self._all = self._partial.temporary / ".ids.mkv"
+        self._later = job.ids[AT_ONCE:]
         self._encoders: dict[int, Encoder] = {}
+        self._whole: Encoder | None = None
         try:
-            for object_id in job.ids:
-                target = self._partial.temporary / f"{object_id}.mkv"
-                self._files[object_id] = target
-                self._encoders[object_id] = Encoder(target, target.name, job.info, GREY)
+            self._open(job.ids[:AT_ONCE], job.info)
+            if self._later:
+                self._whole = Encoder(self._all, self._all.name, job.info, GREY)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self.abort()
             raise cannot_write(path, error) from None
         self.warnings += aspect_warning(path.name, job.info)
 
+    def _file(self, object_id: int) -> Path:
+        return self._partial.temporary / f"{object_id}.mkv"
+
+    def _open(self, ids: Sequence[int], info: SourceInfo) -> None:
+        for object_id in ids:
+            target = self._file(object_id)
+            self._encoders[object_id] = Encoder(target, target.name, info, GREY)
+
+    def _encode(self, frame: Frame, ids: np.ndarray) -> None:
+        for object_id, encoder in self._encoders.items():
+            encoder.encode(grey_picture((ids == object_id).view(np.uint8) * np.uint8(255)), frame)
+
+    def _close(self) -> None:
+        for object_id, encoder in self._encoders.items():
+            encoder.close()
+            self._partial.check(count_frames(self._file(object_id)))
+        self._encoders.clear()
+
     def write(self, frame: Frame, decided: Decided) -> None:
         try:
-            for object_id, encoder in self._encoders.items():
-                on = (decided.ids == object_id).view(np.uint8) * np.uint8(255)
-                encoder.encode(grey_picture(on), frame)
+            self._encode(frame, decided.ids)
+            if self._whole is not None:
+                self._whole.encode(grey_picture(decided.ids), frame)
         except (av.error.FFmpegError, OSError) as error:
             raise cannot_write(self._partial.path, error) from None
         self._partial.frames += 1
 
     def finish(self, trailing_audio: Iterable[Any] = ()) -> None:
         try:
-            for object_id, encoder in self._encoders.items():
-                encoder.close()
-                self._partial.check(count_frames(self._files[object_id]))
+            self._close()
+            if self._whole is not None:
+                self._whole.close()
+                self._whole = None
+                for start in range(0, len(self._later), AT_ONCE):
+                    self._split(self._later[start : start + AT_ONCE])
+                self._all.unlink()
         except (av.error.FFmpegError, OSError) as error:
             raise cannot_write(self._partial.path, error) from None
+
+    def _split(self, ids: Sequence[int]) -> None:
+        """Some objects' videos from that of all ids."""
+        with av.open(str(self._all.absolute())) as container:
+            stream: Any = container.streams.video[0]
+            self._open(ids, replace(self._info, time_base=stream.time_base))
+            for index, picture in enumerate(container.decode(video=0)):
+                pts = picture.pts or 0
+                frame = Frame(index, pts, 0.0, EMPTY, picture.duration or 0)
+                self._encode(frame, picture.to_ndarray(format="gray"))
+        self._close()
 
     def publish(self, overwrite: bool) -> None:
         self._partial.publish(overwrite)
 
     def abort(self) -> None:
         try:
-            for encoder in self._encoders.values():
-                encoder.abort()
+            for encoder in (*self._encoders.values(), self._whole):
+                if encoder is not None:
+                    encoder.abort()
         finally:
             self._partial.abandon()
 
