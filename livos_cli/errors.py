@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError", "LivosError", "OutputError", "UsageError", "WeightsError"]
+__all__ = [
+    "InputError",
+    "InterruptionError",
+    "LivosError",
+    "OutputError",
+    "UsageError",
+    "WeightsError",
+]
 
 
 class LivosError(Exception):
@@ -40,3 +47,9 @@ class OutputError(LivosError):
 
 class WeightsError(LivosError):
     """Weights that cannot be found, fetched, read or trusted."""
+
+
+class InterruptionError(LivosError):
+    """Stopped because that was asked for; what is needed to go on is on disk."""
+
+    exit_code = 130

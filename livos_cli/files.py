@@ -9,26 +9,40 @@ from pathlib import Path
 
 from livos_cli.errors import OutputError
 
-__all__ = ["whole", "write_whole"]
+__all__ = ["synced", "whole", "write_whole"]
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary neighbour to write to; it gets the name when the block ends without an error.
+def synced(path: Path) -> Iterator[Path]:
+    """A temporary neighbour to write to; it gets the name, and is on the disk, after the block.
 
     Raises:
-        OutputError: it cannot be written.
+        OSError: it cannot be written.
     """
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Like `synced`, for what a user asked for.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        with synced(path) as temporary:
+            yield temporary
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write {path} ({reason})", "choose another place") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:

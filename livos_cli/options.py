@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ __all__ = [
     "MATTE_CODECS",
     "PRECISIONS",
     "Drop",
+    "Keep",
     "Look",
     "Position",
     "RawVideo",
@@ -210,6 +212,16 @@ class SegmentOptions:
             return Position(frame=self.origin), self.end
         after = Position(frame=self.origin + 1)
         return self.start, after if self.direction == "backward" else self.end
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How an interrupted run can be gone on from."""
+
+    weights: str  # digest of their file: a checkpoint of others does not fit
+    every: float = 60.0  # seconds between checkpoints
+    inputs: str | None = None  # digest of video and mask, if the caller knows it
+    stop: Callable[[], bool] = lambda: False  # asked after each frame: whether to stop there
 
 
 @dataclass(frozen=True)

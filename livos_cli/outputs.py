@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import sys
@@ -17,27 +18,53 @@ from livos_cli.video.preview import check_suffix
 from livos_cli.video.sinks import KINDS, Decided, Kind, Sink, Stdout
 from livos_cli.video.source import Frame
 
-__all__ = ["SinkThread", "plan_outputs"]
+__all__ = [
+    "PUBLISHING",
+    "RECORDS",
+    "SinkThread",
+    "check_kinds",
+    "journal_folder",
+    "plan_outputs",
+    "unpublished",
+]
 
 FILE_SUFFIXES = frozenset(  # never of folders
     {".avi", ".json", ".jsonl", ".mkv", ".mov", ".mp4", ".png", ".svg", ".webm"}
 )
+PUBLISHING = "publishing.json"
+RECORDS = ".livos"  # the folder beside the outputs for what livos keeps to itself
 SINK_QUEUE = 4  # frames waiting for a sink, at most
 
 
-def plan_outputs(video: str | Path, mask: Path, output: RunOptions) -> dict[str, Path | Stdout]:
+def check_kinds(kinds: Iterable[str]) -> None:
+    """Raises UsageError if one is unknown."""
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise UsageError(f"unknown kind '{unknown[0]}'", f"--save takes {', '.join(KINDS)}")
+
+
+def plan_outputs(
+    video: str | Path, mask: Path, output: RunOptions, *, stem: str | None = None
+) -> dict[str, Path | Stdout]:
     """Where each kind goes; checked before any work is done.
+
+    Args:
+        video: file, folder, URL, or -.
+        mask: file or folder.
+        output: what is written, and where.
+        stem: what outputs are called; `output.output` is then a folder, whatever its name.
 
     Raises:
         UsageError: an unknown kind, or a file name that cannot hold what is asked for.
         OutputError: a result exists already and may not be overwritten.
     """
-    if unknown := [kind for kind in output.save if kind not in KINDS]:
-        raise UsageError(f"unknown kind '{unknown[0]}'", f"--save takes {', '.join(KINDS)}")
+    check_kinds(output.save)
     kinds = list(dict.fromkeys(output.save))
     source = None if str(video) == "-" or is_url(video) else Path(video)
     folder = Path.cwd() if source is None else source.resolve().parent
-    if source is None:
+    always_folder = stem is not None
+    if stem is not None:
+        pass
+    elif source is None:
         stem = "stdin" if str(video) == "-" else stem_of(str(video))
     else:
         stem = source.resolve().name if source.is_dir() else source.resolve().stem
@@ -45,6 +72,9 @@ def plan_outputs(video: str | Path, mask: Path, output: RunOptions) -> dict[str,
     paths: dict[str, Path | Stdout] = {}
     if str(target) == "-":
         paths[_one_stream(kinds, output)] = Stdout()
+    elif always_folder:
+        for kind in kinds:
+            paths[kind] = _place(target or folder, stem, KINDS[kind].suffix(output))
     elif target is not None and not target.is_dir() and target.suffix and len(kinds) == 1:
         suffix = KINDS[kinds[0]].suffix(output)
         if not suffix.endswith("/") and target.suffix.lower() == Path(suffix).suffix:
@@ -68,6 +98,8 @@ def plan_outputs(video: str | Path, mask: Path, output: RunOptions) -> dict[str,
     if output.preview is not None:
         check_suffix(output.preview)
         paths["preview"] = output.preview
+    folder_of_past = journal_folder(paths)
+    owned = unpublished(folder_of_past) if folder_of_past is not None else frozenset()
     for name, path in paths.items():
         if isinstance(path, Stdout):
             continue
@@ -76,12 +108,26 @@ def plan_outputs(video: str | Path, mask: Path, output: RunOptions) -> dict[str,
                 raise UsageError(
                     f"{path} is or holds the input itself", "choose another place with -o"
                 )
-        if os.path.lexists(path) and not output.overwrite:
+        if os.path.lexists(path) and not output.overwrite and path.absolute() not in owned:
             raise OutputError(f"{path} exists already", "use -y to overwrite it")
         row = KINDS.get(name)  # the preview has none
         holds = row if row is not None and row.suffix(output).endswith("/") else None
         _check_replaceable(path, holds)
     return paths
+
+
+def journal_folder(paths: dict[str, Path | Stdout]) -> Path | None:
+    """Where checkpoints of a run that writes these are; None if nothing stays."""
+    first = next((path for path in paths.values() if isinstance(path, Path)), None)
+    return first and first.absolute().parent / RECORDS / f"{first.name}.unfinished"
+
+
+def unpublished(folder: Path) -> frozenset[Path]:
+    """Outputs that a run was naming when it was killed: they are livos's to replace."""
+    try:
+        return frozenset(map(Path, json.loads((folder / PUBLISHING).read_text())))
+    except (OSError, ValueError):
+        return frozenset()
 
 
 def _one_stream(kinds: list[str], output: RunOptions) -> str:
@@ -140,11 +186,18 @@ class SinkThread:
                     self._sink.write(*item)
                 except BaseException as error:  # raised again by the main thread
                     self._error = error
+            self._queue.task_done()
 
     def write(self, frame: Frame, decided: Decided) -> None:
         if self._error is not None:
             raise self._error
         self._queue.put((frame, decided))
+
+    def settle(self) -> None:
+        """Wait until all that was handed over is written."""
+        self._queue.join()
+        if self._error is not None:
+            raise self._error
 
     def drain(self, trailing_audio: Iterable[Any]) -> None:
         """Wait for all frames, then flush and check the result; it still has no name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,16 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from livos_cli.device import out_of_memory, peak_memory
-from livos_cli.errors import InputError, UsageError
+from livos_cli.errors import InputError, InterruptionError, UsageError
+from livos_cli.fingerprint import of_mask, of_run, of_source
 from livos_cli.framing import working_size
+from livos_cli.journal import Journal
 from livos_cli.network.model import LiVOS
-from livos_cli.options import Position, RunOptions, SegmentOptions
-from livos_cli.outputs import SinkThread, plan_outputs
+from livos_cli.options import Keep, Position, RunOptions, SegmentOptions
+from livos_cli.outputs import SinkThread, journal_folder, plan_outputs
 from livos_cli.tracking import find, make_tracker
+from livos_cli.video.container import is_url
 from livos_cli.video.masks import KeyMasks, settle_origin
 from livos_cli.video.preview import Preview
 from livos_cli.video.reader import open_source
-from livos_cli.video.sinks import KINDS, Job
+from livos_cli.video.sinks import KINDS, Job, Stdout
 from livos_cli.video.source import FrameSource, SourceInfo
 from livos_cli.watch import AreaWatch
 
@@ -48,6 +51,7 @@ class Begin:
     network_size: tuple[int, int]  # height, width at which the network runs
     frames: int | None  # expected, if known
     back: int  # of these, how many are done twice: backward first
+    resumed: int | None  # frames known from an interrupted run; None if none can be gone on from
     warnings: tuple[str, ...]
 
 
@@ -84,6 +88,8 @@ def run(
     options: SegmentOptions,
     output: RunOptions,
     *,
+    stem: str | None = None,
+    keep: Keep | None = None,
     on_begin: Callable[[Begin], None] = lambda _: None,
     on_frame: Callable[[Progress], None] = lambda _: None,
 ) -> Report:
@@ -92,14 +98,33 @@ def run(
     Outputs get their names once all of them are complete; on any error, or interruption, none
     does.
 
+    Args:
+        video: file, folder of images, URL, or -.
+        mask: image, or folder of masks.
+        model: the network.
+        options: how.
+        output: what is written, and where.
+        stem: what outputs are called; None: like the video.
+        keep: go on from an interrupted run of the same inputs and settings, and leave checkpoints
+            for the next. Of streams, and backward, there are none: those begin anew.
+        on_begin: told once the inputs have been checked.
+        on_frame: told after each frame.
+
     Raises:
         LivosError: an input that cannot be used or an output that cannot be written.
+        InterruptionError: `keep.stop` said so; a checkpoint is on disk.
     """
-    paths = plan_outputs(video, mask, output)
+    paths = plan_outputs(video, mask, output, stem=stem)
     kinds = [KINDS[name] for name in paths if name in KINDS]
+    files = {name: path for name, path in paths.items() if isinstance(path, Path)}
     started = time.monotonic()
     with ExitStack() as stack:
         options = settle_origin(options, mask, video)
+        matte = any(kind.matte for kind in kinds)
+        journal = None
+        if keep is not None and files and is_repeatable(video) and options.direction == "forward":
+            journal = _open_journal(Path(video), mask, model, options, paths, keep, matte=matte)
+            stack.push(_closing(journal))
         source = stack.enter_context(
             open_video(
                 video,
@@ -113,6 +138,9 @@ def run(
         ids, warnings = keys.scan(info.width, info.height)
         _check_drops(options, ids)
         tracker = make_tracker(model, options)
+        if journal is not None and journal.state is not None:
+            tracker.load_state_dict(journal.state)
+            source.warnings += journal.past_warnings
         network_size = working_size(info.height, info.width, tracker.max_size)
         expected = _expected_frames(info, options)
         on_begin(
@@ -123,7 +151,8 @@ def run(
                 network_size,
                 expected,
                 _expected_back(info, options),
-                tuple(warnings),
+                None if journal is None else journal.resumed,
+                tuple(warnings + ([] if journal is None else journal.warnings)),
             )
         )
         device = model.device
@@ -153,7 +182,8 @@ def run(
                 keys,
                 tracker,
                 options,
-                matte=any(kind.matte for kind in kinds),
+                matte=matte,
+                past=journal.past() if journal is not None else (),
                 on_back=go_back,
             )
             for frame, decided in stack.enter_context(closing(found)):
@@ -162,6 +192,16 @@ def run(
                 watch.see(frame.index, decided.areas, decided.given)
                 frames += 1
                 tell()
+                if journal is not None and keep is not None:
+                    journal.see(frame, decided)
+                    stop = keep.stop()
+                    if stop or journal.due():
+                        journal.checkpoint(tracker.state_dict(), source.warnings)
+                    if stop:
+                        raise InterruptionError(
+                            f"interrupted after frame {frame.index} of {info.name}",
+                            "run the same command again to go on from there",
+                        )
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -171,8 +211,12 @@ def run(
             ) from None
         for sink in sinks:
             sink.drain(source.trailing_audio)
-        for sink in sinks:
-            sink.publish(output.overwrite)
+        if journal is not None:
+            journal.will_publish(files.values())
+        owned = frozenset() if journal is None else journal.owned
+        for sink, path in zip(sinks, paths.values(), strict=True):
+            ours = isinstance(path, Path) and path.absolute() in owned
+            sink.publish(output.overwrite or ours)
         warnings += source.warnings
         for sink in sinks:
             warnings += sink.warnings
@@ -182,12 +226,48 @@ def run(
         seconds=time.monotonic() - started,
         ids=tuple(ids),
         names=keys.object_names,
-        outputs={name: path for name, path in paths.items() if isinstance(path, Path)},
+        outputs=files,
         size=(info.height, info.width),
         network_size=network_size,
         peak_memory=peak_memory(device),
-        warnings=tuple(warnings),
+        warnings=tuple(dict.fromkeys(warnings)),  # a resumed run may say some twice
     )
+
+
+def is_repeatable(video: str | Path) -> bool:
+    """Whether the same frames come again when it is read again: a file or folder, no stream."""
+    return (
+        str(video) != "-" and not is_url(video) and (Path(video).is_file() or Path(video).is_dir())
+    )
+
+
+def _open_journal(
+    video: Path,
+    mask: Path,
+    model: LiVOS,
+    options: SegmentOptions,
+    paths: Mapping[str, Path | Stdout],
+    keep: Keep,
+    *,
+    matte: bool,
+) -> Journal:
+    folder = journal_folder(dict(paths))
+    assert folder is not None
+    exact = f"{model.device.type} {model.dtype}"
+    inputs = keep.inputs or f"{of_source(video)} {of_mask(mask)}"
+    fingerprint = of_run(inputs, options, keep.weights, matte=matte, exact=exact)
+    files = [path for path in paths.values() if isinstance(path, Path)]
+    return Journal(folder, fingerprint, keep.every, files)
+
+
+def _closing(journal: Journal) -> Callable[..., None]:
+    """What is to be done with a journal at the end of a run, by how that ended."""
+
+    def close(kind: type[BaseException] | None, *_: object) -> None:
+        # Nobody goes on from an input that cannot be used.
+        journal.close(keep=kind is not None and not issubclass(kind, InputError))
+
+    return close
 
 
 def open_video(

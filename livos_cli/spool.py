@@ -1,31 +1,63 @@
-"""Results of the way back, kept on disk until their frames come by in order: last in, first out."""
+"""Results that wait on disk until the frames come by again in order."""
 
 from __future__ import annotations
 
 import contextlib
+import struct
 import tempfile
 import zlib
 from array import array
+from typing import IO, Any
 
 import numpy as np
 
 from livos_cli.errors import OutputError
 from livos_cli.video.sinks import Decided
 
-__all__ = ["Spool"]
+__all__ = ["Spool", "read_result", "write_result"]
+
+_HEAD = struct.Struct("<5I")  # height, width, bytes of ids, of the matte, of the given ids
+
+
+def write_result(file: IO[bytes], decided: Decided) -> int:
+    """Append one frame's result, compressed without loss; returns its bytes."""
+    matte = b"" if decided.matte is None else decided.matte.tobytes()
+    parts = [zlib.compress(data, 1) if data else b"" for data in (decided.ids.tobytes(), matte)]
+    parts.append(bytes(sorted(decided.given)))
+    head = _HEAD.pack(*decided.ids.shape, *map(len, parts))
+    return sum(file.write(data) for data in (head, *parts))
+
+
+def read_result(file: IO[bytes]) -> Decided:
+    """Read what `write_result` wrote at this place.
+
+    Raises:
+        ValueError: something else is there, or its end is missing.
+    """
+    try:
+        height, width, *sizes = _HEAD.unpack(file.read(_HEAD.size))
+        ids, matte, given = (file.read(size) for size in sizes)
+        return Decided(
+            np.frombuffer(zlib.decompress(ids), np.uint8).reshape(height, width),
+            np.frombuffer(zlib.decompress(matte), np.uint16).reshape(height, width)
+            if matte
+            else None,
+            frozenset(given),
+        )
+    except (struct.error, zlib.error) as error:
+        raise ValueError(f"no result is here ({error})") from None
 
 
 class Spool:
-    """A stack of results in a temporary file without a name; 24 bytes of memory each.
+    """A stack of results in a temporary file without a name; 8 bytes of memory each.
 
     Raises:
         OutputError: the disk is full.
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        self._file: Any = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._ends = array("q", [0])
-        self._shape = (0, 0)
 
     def __enter__(self) -> Spool:
         return self
@@ -35,34 +67,22 @@ class Spool:
             self._file.close()
 
     def __len__(self) -> int:
-        return (len(self._ends) - 1) // 3
+        return len(self._ends) - 1
 
     def push(self, decided: Decided) -> None:
         """Put one on top."""
-        self._shape = decided.ids.shape
-        matte = b"" if decided.matte is None else decided.matte.tobytes()
         try:
-            for data in (decided.ids.tobytes(), matte, bytes(sorted(decided.given))):
-                self._file.seek(self._ends[-1])
-                written = self._file.write(zlib.compress(data, 1))
-                self._ends.append(self._ends[-1] + written)
-            self._file.flush()
+            self._file.seek(self._ends[-1])
+            self._ends.append(self._ends[-1] + write_result(self._file, decided))
         except OSError as error:
             raise OutputError(
-                f"cannot keep the masks of the way back ({error.strerror})",
-                f"make space in {tempfile.gettempdir()}, or set TMPDIR",
+                f"cannot keep the results of the way back in {tempfile.gettempdir()} "
+                f"({error.strerror})",
+                "free some space, or set TMPDIR to a larger disk",
             ) from None
 
     def pop(self) -> Decided:
         """Take the one on top."""
-        parts = []
-        for _ in range(3):
-            end = self._ends.pop()
-            self._file.seek(self._ends[-1])
-            parts.append(zlib.decompress(self._file.read(end - self._ends[-1])))
-        given, matte, ids = parts
-        return Decided(
-            np.frombuffer(ids, np.uint8).reshape(self._shape),
-            np.frombuffer(matte, np.uint16).reshape(self._shape) if matte else None,
-            frozenset(given),
-        )
+        self._ends.pop()
+        self._file.seek(self._ends[-1])
+        return read_result(self._file)

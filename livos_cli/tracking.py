@@ -61,6 +61,7 @@ def find(
     options: SegmentOptions,
     *,
     matte: bool = False,
+    past: Iterable[Decided] = (),
     on_back: Callable[[int], None] = lambda _: None,
 ) -> Generator[tuple[Frame, Decided]]:
     """Each frame of the source, in order, with what is in it, whichever way tracking goes.
@@ -74,13 +75,15 @@ def find(
         tracker: fresh; the way back has one of its own.
         options: direction, origin, drops.
         matte: compute probabilities too.
+        past: results of the first frames, if they are known, forward; the tracker is then as it
+            was after them.
         on_back: told how many frames the way back has done.
 
     Raises:
         InputError: no mask belongs to a frame that is read, or the video cannot be read backward.
     """
     if options.direction == "forward":
-        yield from track(source, keys, tracker, drop=options.drop, matte=matte)
+        yield from track(source, keys, tracker, drop=options.drop, matte=matte, past=past)
         return
     origin = options.origin
     assert origin is not None
@@ -130,16 +133,30 @@ def track(
     *,
     drop: tuple[Drop, ...] = (),
     matte: bool = False,
+    past: Iterable[Decided] = (),
 ) -> Generator[tuple[Frame, Decided]]:
     """Each frame with what is in it; key masks enter when their frame comes.
+
+    Args:
+        source: the frames.
+        keys: the masks.
+        tracker: fresh, or as it was after the frames whose results are known.
+        drop: objects to stop following.
+        matte: compute probabilities too.
+        past: results of the first frames, if they are known.
 
     Raises:
         InputError: none of the masks belonged to a frame.
     """
     guide = _Guide(keys, tracker, source, drop)
+    known = iter(past)
     with closing(upload_ahead(source, tracker.model.device)) as frames:
         for frame, picture in frames:
-            yield frame, guide.step(frame.index, picture, matte=matte)
+            if (decided := next(known, None)) is not None:
+                guide.skip(frame.index, decided)
+            else:
+                decided = guide.step(frame.index, picture, matte=matte)
+            yield frame, decided
     _check_used(keys, guide.used, source, any_object=guide.any_object)
 
 
@@ -164,8 +181,17 @@ class _Guide:
             for d in drop
             if origin is None or (d.frame < origin if way < 0 else d.frame >= origin)
         ]
+        self._with_mask = frozenset(keys.frames or ())
         self.used: set[int] = set()
         self.any_object = False
+
+    def skip(self, index: int, decided: Decided) -> None:
+        """Pass a frame whose result is known, and which the tracker has behind it."""
+        self._drops = [d for d in self._drops if (index - d.frame) * self._way < 0]
+        self.begun = True
+        if index in self._with_mask:
+            self.used.add(index)
+        self.any_object = self.any_object or bool(decided.given) or bool(decided.areas[1:].any())
 
     def step(self, index: int, picture: np.ndarray | Tensor, *, matte: bool) -> Decided:
         info, tracker = self._source.info, self._tracker

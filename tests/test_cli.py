@@ -128,7 +128,7 @@ BAD: dict[str, tuple[str, str, list[str], int, str]] = {
     "cut by a hair": ("cut late", "mask", [], 1, "lie beyond its end"),
     "cut before its index": ("headless", "mask", [], 1, "cannot be read as a video"),
     "audio only": ("sound", "mask", [], 1, "no video stream"),
-    "empty folder": ("folder", "mask", [], 1, "holds no images"),
+    "empty folder": ("folder", "mask", [], 1, "no video and no folder of images"),
     "mask missing": ("video", "missing", [], 1, "does not exist"),
     "mask empty": ("video", "empty mask", [], 1, "every pixel is background"),
     "mask of another aspect": ("video", "square mask", [], 1, "64x64, the video 96x64"),
@@ -263,7 +263,8 @@ def stopped_midway(out: Path, with_signal: int) -> subprocess.CompletedProcess[s
     """The command on the example, sent a signal once its first frames are written."""
     process = subprocess.Popen(
         [sys.executable, "-m", "livos_cli", "segment", str(EXAMPLES / "clip.mp4"), "-m",
-         str(EXAMPLES / "first.png"), "-o", str(out), "--save", "mask", "--save", "png"],
+         str(EXAMPLES / "first.png"), "-o", str(out), "--save", "mask", "--save", "png",
+         "--checkpoint", "0"],
         stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip

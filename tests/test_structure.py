@@ -28,10 +28,22 @@ ALLOWED: dict[str, set[str]] = {
     "video": BASICS,
     "weights": BASICS | {"device", "files", "network"},
     "outputs": BASICS | {"video"},
+    "fingerprint": BASICS | {"livos_cli", "video"},
+    "journal": BASICS | {"files", "outputs", "spool", "video"},
     "spool": BASICS | {"video"},
     "watch": set(),
     "tracking": BASICS | {"network", "spool", "tracker", "upload", "video"},
-    "pipeline": BASICS | {"device", "framing", "network", "outputs", "tracking", "video", "watch"},
+    "pipeline": BASICS
+    | {"device", "fingerprint", "framing", "journal", "network", "outputs", "tracking", "video"}
+    | {"watch"},
+    "remote": BASICS,
+    "lock": BASICS | {"outputs"},
+    "manifest": {"files", "livos_cli", "outputs"},
+    "discover": BASICS | {"livos_cli", "remote", "video"},
+    "batch": BASICS
+    | {"device", "discover", "fingerprint", "livos_cli", "manifest", "network", "outputs"}
+    | {"pipeline", "remote", "video"},
+    "cluster": BASICS | {"batch", "discover", "network", "video", "weights"},
     "api": BASICS | {"network", "pipeline", "tracking", "video", "weights"},
     "training": BASICS | {"datasets", "device", "network", "video", "weights", "livos_kernels"},
     "bench": BASICS | {"device", "network", "pipeline", "tracker", "video"},
@@ -41,8 +53,19 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": BASICS
     | {"datasets", "device", "files", "network", "outputs", "tracker", "tracking", "video"},
     "cli": BASICS
-    | {"bench", "datasets", "device", "evaluation", "files", "first_mask", "network", "outputs"}
-    | {"pipeline", "tracking", "training", "video", "weights", "livos_cli"},
+    | {"batch", "bench", "cluster", "datasets", "device", "discover", "evaluation", "files"}
+    | {
+        "first_mask",
+        "lock",
+        "network",
+        "outputs",
+        "pipeline",
+        "tracking",
+        "training",
+        "video",
+        "weights",
+        "livos_cli",
+    },
     "__main__": {"cli"},
     "__init__": BASICS | {"api", "tracker", "weights"},
 }

@@ -46,6 +46,8 @@ class Display:
             names = [f"{len(names)} of them, {names[0]} to {names[-1]}"]
         self._note(f"objects: {', '.join(names)}")
         self._note(f"network: {self._weights}, {self._precision}, at {width}x{height}")
+        if begin.resumed:
+            self._note(f"going on after {begin.resumed} frames of an interrupted run")
         if self._console.is_terminal:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from livos_cli.cli.batch import BatchRequest, run_batch
 from livos_cli.cli.common import (
     Device,
     Json,
@@ -20,8 +21,11 @@ from livos_cli.cli.common import (
     short,
 )
 from livos_cli.cli.display import Display
+from livos_cli.cli.stop import Stop
+from livos_cli.errors import InterruptionError, UsageError
 from livos_cli.options import (
     Drop,
+    Keep,
     Look,
     Position,
     RawVideo,
@@ -37,20 +41,27 @@ if TYPE_CHECKING:
 
 
 def segment(
-    video: Annotated[
-        str,
-        typer.Argument(metavar="VIDEO", help="Video, folder of images, URL, or - for stdin."),
-    ],
+    videos: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            metavar="VIDEO...",
+            help="Video, folder of images, URL, or - for stdin; or many videos and folders of "
+            "them.",
+            show_default=False,
+        ),
+    ] = None,
     mask: Annotated[
-        Path,
+        str,
         typer.Option(
             "--mask",
             "-m",
             metavar="PATH",
             help="Mask of the first frame (or of --from); or a folder of masks named by frame "
-            "number; or a folder of such folders, one an object.",
+            "number; or a folder of such folders, one an object. For many videos a folder of "
+            "these, named like the videos.",
+            show_default=False,
         ),
-    ],
+    ] = "",
     output: Annotated[
         Optional[Path],
         typer.Option(
@@ -182,11 +193,77 @@ def segment(
             metavar="SHEET.png", help="One picture of the run: frames, and areas over time."
         ),
     ] = None,
+    checkpoint: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="How often to write what an interrupted run goes on from; 0 for never.",
+            min=0,
+        ),
+    ] = 60.0,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Look for videos in folders in folders, too.")
+    ] = False,
+    listed: Annotated[
+        Optional[str],
+        typer.Option(
+            "--list",
+            metavar="FILE",
+            help="More videos, a line each (or ended by a NUL each); - for stdin.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Of many videos, say what would be done.")
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Of many videos, stop at the first that fails.")
+    ] = False,
+    report: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="FILE",
+            help="Of many videos, a JSON line each. [default: report.jsonl in the output folder]",
+            show_default=False,
+        ),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="plain: one after the other; ray: on many devices or machines."
+        ),
+    ] = "plain",
+    address: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of the Ray cluster, like auto or ray://host:10001. [default: one on this "
+            "machine alone]",
+            show_default=False,
+        ),
+    ] = None,
+    gpus_per_task: Annotated[
+        float,
+        typer.Option(metavar="NUMBER", help="Of Ray: for each video; 0.5 for two on one.", min=0),
+    ] = 1.0,
+    devices: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAMES",
+            help="Several of this machine at once, with Ray: cuda:0,cuda:1.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """From the mask of the first frame to that of every frame."""
+    if not videos and listed is None:
+        raise typer.BadParameter("give a video, or --list FILE", param_hint="VIDEO")
+    if not mask:
+        raise typer.BadParameter("give the mask of the first frame", param_hint="--mask / -m")
+    videos = videos or []
     options = SegmentOptions(
         max_size=max_size,
         chunk_objects=chunk_objects,
@@ -212,40 +289,88 @@ def segment(
         preview=preview,
     )
 
+    from livos_cli.discover import is_batch
+    from livos_cli.outputs import check_kinds
+    from livos_cli.video.palette import palette_of
+
+    check_kinds(run_options.save)
+    palette_of(palette)
+    if options.start and options.end and not options.start.before(options.end):
+        raise UsageError("--end is not after --start", "the range holds no frame")
+    if engine not in ("plain", "ray"):
+        raise UsageError(f"unknown engine '{engine}'", "it is plain or ray")
+    if is_batch(videos, listed, recursive) or engine != "plain" or devices is not None:
+        request = BatchRequest(
+            videos, listed, recursive, mask, options, run_options, weights, device, precision,
+            checkpoint, dry_run, fail_fast, report, engine if devices is None else "ray", address,
+            gpus_per_task, tuple(devices.split(",")) if devices else (), as_json, quiet,
+        )  # fmt: skip
+        if code := run_batch(request):
+            raise typer.Exit(code)
+        return
+    if dry_run or fail_fast or report is not None:
+        raise UsageError(
+            "--dry-run, --fail-fast and --report are for many videos", "give a folder, or --list"
+        )
+    _one(
+        videos[0], Path(mask), options, run_options, weights, device, precision, checkpoint,
+        as_json=as_json, quiet=quiet,
+    )  # fmt: skip
+
+
+def _one(
+    video: str,
+    mask: Path,
+    options: SegmentOptions,
+    run_options: RunOptions,
+    weights: str,
+    device: str,
+    precision: str,
+    checkpoint: float,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     # What can be known to fail is found before torch and the weights are loaded.
-    from livos_cli.errors import InputError, UsageError
+    from livos_cli.errors import InputError
     from livos_cli.outputs import plan_outputs
     from livos_cli.video.container import check_exists
     from livos_cli.video.masks import settle_origin
-    from livos_cli.video.palette import palette_of
 
     check_exists(video)
     if not mask.exists():
         raise InputError(f"the mask {mask} does not exist", "check the path given to --mask")
-    if options.start and options.end and not options.start.before(options.end):
-        raise UsageError("--end is not after --start", "the range holds no frame")
-    palette_of(palette)
-    streamed = str(output) == "-"
+    streamed = str(run_options.output) == "-"
     if streamed and as_json:
         raise UsageError("-o - and --json both write to stdout", "leave one of them")
     plan_outputs(video, mask, run_options)
     settle_origin(options, mask, video)
 
-    from livos_cli.pipeline import run
-    from livos_cli.weights import load_model
+    from livos_cli.pipeline import Begin, run
+    from livos_cli.weights import load_located, sha256_of
 
-    model = load_model(weights, device=device, precision=precision)
+    model, path = load_located(weights, device=device, precision=precision)
     display = Display(quiet=quiet, weights=weights, precision=str(model.dtype).split(".")[1])
-    with display:
-        report = run(
-            video,
-            mask,
-            model,
-            options,
-            run_options,
-            on_begin=display.begin,
-            on_frame=display.frame,
-        )
+    with Stop(quiet=quiet) as stop, display:
+
+        def begin(begun: Begin) -> None:
+            stop.armed = begun.resumed is not None
+            display.begin(begun)
+
+        try:
+            report = run(
+                video,
+                mask,
+                model,
+                options,
+                run_options,
+                keep=Keep(sha256_of(path), checkpoint, stop=stop) if checkpoint else None,
+                on_begin=begin,
+                on_frame=display.frame,
+            )
+        except InterruptionError as error:
+            error.exit_code = stop.exit_code
+            raise
     display.finish(report)
     if as_json:
         print(json.dumps(_as_json(report, video)))

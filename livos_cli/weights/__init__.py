@@ -14,15 +14,17 @@ from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.model import LiVOS
 from livos_cli.network.prepare import to_device
 from livos_cli.weights.convert import read_checkpoint
-from livos_cli.weights.hub import fetch_hub, fetch_named, parse_hub, verify_sha256
+from livos_cli.weights.hub import fetch_hub, fetch_named, parse_hub, sha256_of, verify_sha256
 from livos_cli.weights.registry import REGISTRY
 
 __all__ = [
     "build",
     "load_checked",
+    "load_located",
     "load_model",
     "locate",
     "read_weights",
+    "sha256_of",
 ]
 
 
@@ -107,10 +109,17 @@ def load_model(
         WeightsError: the weights cannot be found, fetched, read or trusted.
         UsageError: a device or precision that is not to be had here.
     """
+    return load_located(weights, device=device, precision=precision)[0]
+
+
+def load_located(
+    weights: str | Path, *, device: str = "auto", precision: str = "auto"
+) -> tuple[LiVOS, Path]:
+    """Like `load_model`; also the file that the weights came from."""
     target = resolve_device(device)
     dtype = resolve_precision(precision, target)
     tensors, config, path = read_weights(weights)
     model = to_device(build(tensors, config, path), target, dtype)
     del tensors
     give_back_memory(target)  # of the copies on the way
-    return model
+    return model, path

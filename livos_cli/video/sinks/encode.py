@@ -30,6 +30,7 @@ SOUND = {
 # Matroska hands frames on in clusters, of a second by default: whoever waits at the other end of
 # a pipe gets each frame when the next one comes.
 LIVE = {"cluster_time_limit": "1", "flush_packets": "1"}
+EXACT = {"fflags": "bitexact"}  # the same bytes every run: no random identifier of the file
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Encoder:
         streamed = isinstance(target, Stdout)
         place: Any = str(target.absolute()) if isinstance(target, Path) else target
         self._container: Any = av.open(
-            place, "w", format=how.container, container_options=LIVE if streamed else {}
+            place, "w", format=how.container, container_options=EXACT | (LIVE if streamed else {})
         )
         rate = info.rate.limit_denominator(1 << 16)
         stream: Any = self._container.add_stream(how.codec, rate=rate, options=how.options)

@@ -1,0 +1,313 @@
+"""What `livos segment` does and says with many videos."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from livos_cli.cli.common import human, short, stderr_console, warn
+from livos_cli.cli.stop import Stop
+from livos_cli.errors import InterruptionError, UsageError
+from livos_cli.options import RunOptions, SegmentOptions
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from livos_cli.batch import Batch, Record
+    from livos_cli.discover import Item
+    from livos_cli.pipeline import Begin, Progress
+
+__all__ = ["BatchRequest", "run_batch"]
+
+FAILURES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """What was asked for, beside what one video is asked for too."""
+
+    videos: list[str]
+    listed: str | None  # file of names, or -
+    recursive: bool
+    mask: str
+    options: SegmentOptions
+    output: RunOptions
+    weights: str
+    device: str
+    precision: str
+    checkpoint: float
+    dry_run: bool
+    fail_fast: bool
+    report: Path | None
+    engine: str
+    address: str | None
+    gpus_per_task: float
+    devices: tuple[str, ...]
+    as_json: bool
+    quiet: bool
+
+
+def run_batch(request: BatchRequest) -> int:
+    """Plan, do, report; returns the exit code."""
+    from livos_cli.discover import discover
+
+    _check(request)
+    items = discover(_names(request), request.mask, request.output, recursive=request.recursive)
+
+    from livos_cli.batch import Batch, ReportFile, settle
+    from livos_cli.lock import locked
+    from livos_cli.weights import locate, sha256_of
+
+    batch = Batch(
+        request.options,
+        request.output,
+        sha256_of(locate(request.weights)),
+        request.checkpoint,
+    )
+    if request.dry_run:
+        return _show_plan(((item, settle(item, batch)) for item in items), request)
+    folders = [request.output.output or folder for folder in {item.folder for item in items}]
+    with ExitStack() as stack:
+        for folder in sorted(set(folders)):
+            stack.enter_context(locked(folder))
+        report = ReportFile(
+            request.report or (request.output.output or Path.cwd()) / "report.jsonl"
+        )
+        display = stack.enter_context(BatchDisplay(request, len(items)))
+        stop = stack.enter_context(Stop(quiet=request.quiet))
+        records = stack.enter_context(closing(_records(items, batch, request, display, stop)))
+        try:
+            for record in records:
+                display.ended(record)
+                if problem := report.add(record):
+                    display.warn(problem)
+                if request.fail_fast and record.status == "failed":
+                    break
+        except (InterruptionError, KeyboardInterrupt, SystemExit) as error:
+            display.close(report.path, interrupted=True)
+            if isinstance(error, InterruptionError):
+                return stop.exit_code
+            raise
+    display.close(report.path)
+    return 1 if display.counts["failed"] else 0
+
+
+def _check(request: BatchRequest) -> None:
+    output = request.output
+    if str(output.output) == "-":
+        raise UsageError("-o - takes one video", "give a folder with -o")
+    if output.output is not None and output.output.is_file():
+        raise UsageError(f"-o {output.output} names a file", "give a folder for several videos")
+    if output.preview is not None and output.preview.parent != Path():
+        raise UsageError(
+            f"--preview {output.preview}: of several videos, each has its own beside its outputs",
+            "give a name alone, like sheet.png; it becomes VIDEO.sheet.png",
+        )
+    if request.options.latest:
+        raise UsageError("--latency-first is for a live source", "leave it out")
+
+
+def _names(request: BatchRequest) -> list[str]:
+    """All that is named on the command line and in the list."""
+    from livos_cli.discover import read_list
+    from livos_cli.errors import InputError
+
+    names = list(request.videos)
+    if request.listed is not None:
+        try:
+            if request.listed == "-":
+                data = sys.stdin.buffer.read()
+            else:
+                data = Path(request.listed).read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"the list {request.listed} cannot be read ({error.strerror})", "check the path"
+            ) from None
+        names += read_list(data)
+    if "-" in names:
+        raise UsageError("- is one video, from stdin", "--list - takes names from stdin")
+    return names
+
+
+def _records(
+    items: list[Item],
+    batch: Batch,
+    request: BatchRequest,
+    display: BatchDisplay,
+    stop: Stop,
+) -> Generator[Record]:
+    """Each video's record when it has ended: what needs no work first."""
+    from livos_cli.batch import settle, work
+
+    todo = []
+    for item in items:
+        if (record := settle(item, batch)) is not None:
+            yield record
+        else:
+            todo.append(item)
+    if not todo:
+        return
+    stop.armed = bool(batch.checkpoint)
+    if request.engine == "ray":
+        from livos_cli.cluster import Cluster, work_on_ray
+
+        cluster = Cluster(
+            request.address, request.weights, request.device, request.precision,
+            request.gpus_per_task, request.devices,
+        )  # fmt: skip
+        yield from work_on_ray(todo, batch, cluster, stop=stop)
+        return
+    from livos_cli.weights import load_model
+
+    model = load_model(request.weights, device=request.device, precision=request.precision)
+    for item in todo:
+        if stop():
+            raise InterruptionError("interrupted between two videos")
+        display.next(item)
+        yield work(item, batch, model, stop=stop, watcher=display)
+
+
+def _show_plan(planned: Iterable[tuple[Item, Record | None]], request: BatchRequest) -> int:
+    """A line a video, on stdout."""
+    import json
+
+    counts: Counter[str] = Counter()
+    for item, record in planned:
+        action = {"skipped": "skip", "failed": "fail"}[record.status] if record else "do"
+        counts[action] += 1
+        if request.as_json:
+            told = {"video": item.video, "mask": item.mask, "action": action,
+                    "folder": str(item.folder), "error": record and record.error,
+                    "hint": record and record.hint}  # fmt: skip
+            print(json.dumps(told))
+        elif record is not None and record.status == "failed":
+            print(f"fail  {one_line(item.video)}: {record.error}")
+        else:
+            print(f"{action:4}  {one_line(item.video)}  mask {one_line(str(item.mask))}")
+    if not request.quiet:
+        total = ", ".join(f"{counts[action]} to {action}" for action in ("do", "skip", "fail"))
+        print(f"{sum(counts.values())} videos: {total}", file=sys.stderr)
+    return 1 if counts["fail"] else 0
+
+
+def one_line(name: str) -> str:
+    """A name that may hold line ends, and bytes that are no text."""
+    shown = os.fsencode(name).decode(errors="replace")
+    return shown if shown.isprintable() else repr(shown)
+
+
+class BatchDisplay:
+    """On a terminal a bar for all and one for the current video; elsewhere a line a video."""
+
+    def __init__(self, request: BatchRequest, total: int) -> None:
+        self._request, self._total = request, total
+        self._console = stderr_console()
+        self._bar: Bar | None = None
+        self.counts: Counter[str] = Counter()
+        self._failures: list[Record] = []
+        self._warned = False
+
+    def __enter__(self) -> BatchDisplay:
+        if self._console.is_terminal and not self._request.quiet:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[extra]}", markup=False),
+                TimeRemainingColumn(compact=True),
+                console=self._console,
+                transient=True,
+                expand=True,
+            )
+            self._all = self._bar.add_task("all", total=self._total, extra=f"0/{self._total}")
+            self._one = self._bar.add_task("", total=None, extra="", visible=False)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def next(self, item: Item) -> None:
+        if self._bar is not None:
+            name = one_line(item.stem)
+            short_name = name if len(name) <= 20 else f"{name[:19]}…"
+            self._bar.reset(self._one, description=short_name, extra="", visible=True)
+
+    def begin(self, begin: Begin) -> None:
+        if self._bar is not None:
+            total = begin.frames + begin.back if begin.frames else None
+            self._bar.update(self._one, total=total)
+
+    def frame(self, progress: Progress) -> None:
+        if self._bar is not None:
+            done = progress.done + progress.back
+            rate = done / max(progress.seconds, 1e-6)
+            self._bar.update(self._one, completed=done, extra=f"{done}, {rate:.1f} fps")
+
+    def warn(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
+            warn(self._console, text)
+
+    def ended(self, record: Record) -> None:
+        """Say how a video ended."""
+        self.counts[record.status] += 1
+        count = sum(self.counts.values())
+        if record.status == "failed" and len(self._failures) < FAILURES_SHOWN:
+            self._failures.append(record)
+        if self._bar is not None:
+            self._bar.update(self._all, completed=count, extra=f"{count}/{self._total}")
+        name = one_line(record.video)
+        for warning in record.warnings:
+            warn(self._console, f"{name}: {warning}")
+        if not self._request.quiet or record.status == "failed":
+            self._console.print(
+                f"[{count}/{self._total}] {name}: {_told(record)}",
+                markup=False,
+                style="red" if record.status == "failed" else None,
+            )
+        if self._request.as_json:
+            print(record.as_json(), flush=True)
+        elif not self._request.quiet and record.status == "done":
+            for path in record.outputs.values():
+                print(one_line(short(Path(path))), flush=True)
+
+    def close(self, report: Path, *, interrupted: bool = False) -> None:
+        """The closing table."""
+        self.__exit__()
+        self._bar = None
+        left = self._total - sum(self.counts.values())
+        if not self._request.quiet:
+            from rich.table import Table
+
+            table = Table(box=None, pad_edge=False)
+            for heading in ("done", "skipped", "failed", "not done"):
+                table.add_column(heading, justify="right")
+            numbers = [self.counts["done"], self.counts["skipped"], self.counts["failed"], left]
+            table.add_row(*map(str, numbers))
+            self._console.print(table)
+            for record in self._failures:
+                text = f"{one_line(record.video)}: {_told(record)}"
+                self._console.print(text, markup=False, style="red")
+            if (more := self.counts["failed"] - len(self._failures)) > 0:
+                self._console.print(f"and {more} more")
+            self._console.print(f"report: {short(report)}", markup=False)
+        if interrupted and not self._request.quiet:
+            self._console.print("interrupted; run the same command again to go on from there")
+
+
+def _told(record: Record) -> str:
+    if record.status == "failed":
+        text = f"failed: {record.error}" + (f" — {record.hint}" if record.hint else "")
+        return " ".join(text.split())
+    if record.status == "skipped":
+        return "done already"
+    return f"{record.frames} frames in {record.seconds:.1f} s, peak {human(record.peak_memory)}"

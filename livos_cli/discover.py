@@ -1,0 +1,316 @@
+"""From names of files and folders to a plan: which videos, with which masks, to which outputs."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+
+from livos_cli import remote
+from livos_cli.errors import InputError, LivosError, UsageError
+from livos_cli.options import RunOptions
+from livos_cli.video.container import is_url, stem_of
+from livos_cli.video.images import IMAGE_SUFFIXES, natural_key
+from livos_cli.video.sinks import KINDS
+
+__all__ = ["VIDEO_SUFFIXES", "Item", "discover", "is_batch", "read_list"]
+
+VIDEO_SUFFIXES = frozenset({
+    ".3gp", ".asf", ".avi", ".flv", ".h264", ".hevc", ".ivf", ".m2ts", ".m2v", ".m4v", ".mkv",
+    ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".vob", ".webm",
+    ".wmv", ".y4m",
+})  # fmt: skip
+HERE = PurePath()
+
+
+@dataclass(frozen=True)
+class Item:
+    """A video of a batch."""
+
+    video: str  # path or URL
+    mask: str | None  # path or URL
+    folder: Path  # of its outputs
+    stem: str  # what outputs are named after
+    problem: LivosError | None = None  # why it cannot be done
+
+
+@dataclass(frozen=True)
+class _Found:
+    video: str
+    under: PurePath = HERE  # folder between the one that was given and it
+    problem: LivosError | None = None
+
+    @property
+    def name(self) -> str:
+        if is_url(self.video):
+            return self.video.split("::")[0].rstrip("/").rsplit("/", 1)[-1]
+        return self.path.name
+
+    @property
+    def path(self) -> Path:
+        path = Path(self.video)
+        return path if path.name not in ("", "..") else path.resolve()
+
+    @property
+    def stem(self) -> str:
+        if is_url(self.video):
+            return stem_of(self.video.split("::")[0])
+        return self.path.name if self.path.is_dir() else self.path.stem
+
+
+def is_batch(videos: list[str], listed: str | None, recursive: bool) -> bool:
+    """Whether these are many videos, or folders of them, rather than one.
+
+    A folder that holds images and no videos is one video.
+    """
+    if listed is not None or recursive or len(videos) != 1:
+        return True
+    video = videos[0]
+    if video == "-":
+        return False
+    if is_url(video):
+        return remote.is_remote(video)
+    return os.path.isdir(video) and _look(Path(video)).kind != "images"  # noqa: PTH112
+
+
+def read_list(data: bytes) -> list[str]:
+    """Names, a line each; or, where a name may hold line ends, each ended by a NUL."""
+    separator = b"\0" if b"\0" in data else b"\n"
+    names = (name.rstrip(b"\r") if separator == b"\n" else name for name in data.split(separator))
+    return [os.fsdecode(name) for name in names if name.strip()]
+
+
+def discover(
+    videos: Iterable[str],
+    mask: str,
+    output: RunOptions,
+    *,
+    recursive: bool = False,
+) -> list[Item]:
+    """The plan. Nothing is opened; what cannot be done has its `problem` set.
+
+    Args:
+        videos: files, folders and URLs.
+        mask: a folder with a mask (image or folder) for each video, of the same stem; or the one
+            mask of the one video.
+        output: where results go: a folder, in which folders between what was given and the video
+            are kept; or beside each video.
+        recursive: look into folders in folders, too.
+
+    Raises:
+        InputError: no video at all.
+        UsageError: one mask file for several.
+    """
+    given = list(videos)
+    target = output.output
+    apart = [Path(mask)] if not is_url(mask) else []
+    if target is not None:
+        apart.append(target)
+    found = [item for video in given for item in _expand(video, recursive, apart)]
+    if not found:
+        raise InputError(
+            f"no video and no folder of images found in {', '.join(given[:3]) or 'the list'}",
+            "-r looks into folders in folders" if not recursive else "check the path",
+        )
+    masks = _Masks(mask)
+    if masks.single and len(found) > 1:
+        raise UsageError(
+            f"{mask} is one mask, for {len(found)} videos",
+            "give a folder of masks that are named like the videos",
+        )
+    items = []
+    for one in found:
+        beside = Path.cwd() if is_url(one.video) else one.path.absolute().parent
+        folder = beside if target is None else target / one.under
+        problem, where = one.problem, None
+        if problem is None:
+            try:
+                where = masks.of(one)
+            except LivosError as error:
+                problem = error
+        items.append(Item(one.video, where, folder.absolute(), one.stem, problem))
+    return _without_collisions(items)
+
+
+def _without_collisions(items: list[Item]) -> list[Item]:
+    """Two videos must not have the same outputs; on some systems case makes no difference."""
+    counts = Counter((str(item.folder), item.stem.casefold()) for item in items)
+    checked = []
+    for item in items:
+        if counts[str(item.folder), item.stem.casefold()] > 1 and item.problem is None:
+            error = UsageError(
+                f"another video is also called {item.stem}: both would be written to {item.folder}",
+                "rename one, or run them apart",
+            )
+            item = replace(item, problem=error)
+        checked.append(item)
+    return checked
+
+
+@dataclass
+class _Look:
+    """What a folder holds."""
+
+    videos: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    images: bool = False
+
+    @property
+    def kind(self) -> str:
+        return "videos" if self.videos else "images" if self.images else "folders"
+
+
+def _look(folder: Path) -> _Look:
+    """Raises OSError if it cannot be read. Hidden files and earlier results are not looked at."""
+    seen = _Look()
+    outputs = tuple(suffix.rstrip("/") for suffix in _output_suffixes())
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith("."):
+                continue
+            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - of 10,000 names
+            if entry.is_dir():
+                if not name.endswith(outputs):
+                    seen.folders.append(folder / name)
+            elif suffix in VIDEO_SUFFIXES:
+                if not name.endswith(outputs):
+                    seen.videos.append(folder / name)
+            elif suffix in IMAGE_SUFFIXES:
+                seen.images = True
+    seen.videos.sort(key=lambda p: natural_key(p.name))
+    # What `--save png` made of a video lies in a folder of its name.
+    stems = {path.stem for path in seen.videos}
+    seen.folders = [path for path in seen.folders if path.name not in stems]
+    seen.folders.sort(key=lambda p: natural_key(p.name))
+    return seen
+
+
+def _output_suffixes() -> Iterator[str]:
+    """Of results, which are no inputs: `.mask.mkv`, `.objects/`."""
+    for kind in KINDS.values():
+        for codec, matte, contours in (("prores", "ffv1", "svg"), ("vp9", "prores", "json")):
+            options = RunOptions(alpha_codec=codec, matte_codec=matte, contours=contours)
+            if (suffix := kind.suffix(options)) != "/":
+                yield suffix
+    yield ".alpha/"
+
+
+def _expand(video: str, recursive: bool, apart: list[Path]) -> Iterator[_Found]:
+    """The videos of a name: itself, or those in it."""
+    if is_url(video):
+        if remote.is_remote(video):
+            for url, under in remote.expand(video, VIDEO_SUFFIXES, recursive):
+                yield _Found(url, under)
+        else:
+            yield _Found(video)
+        return
+    path = Path(video)
+    if not path.is_dir():
+        yield _Found(video)  # that it does not exist shows when it is opened
+        return
+    keep_out = {_identity(p) for p in apart}
+    yield from _walk(path, HERE, recursive, {_identity(path)} | keep_out, first=True)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return (0, 0)
+    return stat.st_dev, stat.st_ino
+
+
+def _walk(
+    folder: Path, under: PurePath, recursive: bool, seen: set[tuple[int, int]], *, first: bool
+) -> Iterator[_Found]:
+    """Videos of a folder, then those of its folders; each folder once, whatever links say."""
+    try:
+        look = _look(folder)
+    except OSError as error:
+        problem = LivosError(f"{folder} cannot be read ({error.strerror})", "check its permissions")
+        yield _Found(str(folder), under.parent, problem)
+        return
+    if look.kind == "images":
+        yield _Found(str(folder), under.parent if not first else HERE)
+        return
+    for video in look.videos:
+        yield _Found(str(video), under)
+    for inner in look.folders:
+        identity = _identity(inner)
+        if identity in seen:
+            continue
+        seen.add(identity)
+        below = _walk(inner, under / inner.name, recursive, seen, first=False)
+        if recursive:
+            yield from below
+        else:  # a folder of images is a video of this folder
+            yield from (one for one in below if one.video == str(inner))
+
+
+class _Masks:
+    """Masks by stem."""
+
+    def __init__(self, mask: str) -> None:
+        self._mask = mask
+        self._url = is_url(mask)
+        self._listed: dict[PurePath, dict[str, list[str]]] = {}
+        if self._url:
+            self.single = remote.is_file(mask)
+            return
+        path = Path(mask)
+        if not path.exists():
+            raise UsageError(f"the mask {mask} does not exist", "check the path given to --mask")
+        self.single = not path.is_dir()
+
+    def of(self, found: _Found) -> str:
+        """Raises LivosError if there is none, or more than one."""
+        if self.single:
+            return self._mask
+        for under in dict.fromkeys((found.under, HERE)):
+            listed = self._list(under)
+            # By the whole name first, so that clip.mp4.png and clip.mov.png can be told apart.
+            for name in dict.fromkeys((found.name, found.stem)):
+                masks = listed.get(name, [])
+                if len(masks) > 1:
+                    raise LivosError(
+                        f"several masks for {found.video}: {', '.join(sorted(masks))}", "keep one"
+                    )
+                if masks:
+                    return masks[0]
+        raise LivosError(
+            f"no mask for {found.video}: {self._mask} has no {found.stem}.png and no folder "
+            f"{found.stem}",
+            "masks are named like their videos",
+        )
+
+    def _list(self, under: PurePath) -> dict[str, list[str]]:
+        if under not in self._listed:
+            by_name: dict[str, list[str]] = {}
+            for name, path, folder in self._entries(under):
+                stem, suffix = os.path.splitext(name)  # noqa: PTH122 - of 10,000 names
+                if folder:
+                    by_name.setdefault(name, []).append(path)
+                elif suffix.lower() in IMAGE_SUFFIXES:
+                    by_name.setdefault(stem, []).append(path)
+            self._listed[under] = by_name
+        return self._listed[under]
+
+    def _entries(self, under: PurePath) -> Iterator[tuple[str, str, bool]]:
+        if self._url:
+            yield from remote.entries(self._mask, under)
+            return
+        try:
+            with os.scandir(Path(self._mask) / under) as entries:
+                for entry in entries:
+                    if not entry.name.startswith("."):
+                        yield entry.name, entry.path, entry.is_dir()
+        except FileNotFoundError:
+            pass  # no such folder among the masks
+        except OSError as error:
+            raise LivosError(
+                f"{Path(self._mask) / under} cannot be read ({error.strerror})",
+                "check its permissions",
+            ) from None

@@ -1,0 +1,78 @@
+"""What is known of finished results, in a file beside them, so that they need not be made twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from livos_cli import __version__
+from livos_cli.files import synced
+from livos_cli.outputs import RECORDS
+
+__all__ = ["Manifest"]
+
+FORMAT = 1
+
+
+class Manifest:
+    """Of one video's results in one folder: `.livos/<stem>.json` there.
+
+    Each kind has the digest of what it was made from, and its file's size and time of change: a
+    result that was changed or is gone is no finished result.
+    """
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self.path = folder / RECORDS / f"{stem}.json"
+        self.facts: dict[str, Any] = {}
+        try:
+            read = json.loads(self.path.read_bytes())
+            if read["format"] == FORMAT and isinstance(read["outputs"], dict):
+                self.facts = read
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # none, or none that can be trusted
+
+    @property
+    def frames(self) -> int | None:
+        return self.facts.get("frames")
+
+    def _entry(self, path: Path) -> dict[str, Any] | None:
+        """What is noted of an output, if that is still what is there."""
+        entry = self.facts.get("outputs", {}).get(path.name)
+        return entry if entry is not None and entry.get("is") == _state(path) else None
+
+    def done(self, outputs: Mapping[str, Path], made_from: str) -> bool:
+        """Whether all of these are there, made from this."""
+        entries = [self._entry(path) for path in outputs.values()]
+        return bool(entries) and all(e is not None and e["made_from"] == made_from for e in entries)
+
+    def ours(self, outputs: Mapping[str, Path]) -> bool:
+        """Whether those of these that are there are as they were made, and may be made anew."""
+        there = [path for path in outputs.values() if path.exists() or path.is_symlink()]
+        return all(self._entry(path) is not None for path in there)
+
+    def write(
+        self, outputs: Mapping[str, Path], made_from: str, facts: Mapping[str, object]
+    ) -> None:
+        """Note results; those of other kinds stay noted.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        entries = dict(self.facts.get("outputs", {}))
+        for kind, path in outputs.items():
+            entries[path.name] = {"kind": kind, "made_from": made_from, "is": _state(path)}
+        self.facts = {"format": FORMAT, "livos": __version__, **facts, "outputs": entries}
+        with synced(self.path) as temporary:
+            temporary.write_text(json.dumps(self.facts, indent=1))
+
+
+def _state(path: Path) -> list[int] | None:
+    """Size and time of change of a file; of a folder, number of files and its time of change."""
+    try:
+        stat = path.stat()
+        size = sum(1 for _ in path.iterdir()) if path.is_dir() else stat.st_size
+    except OSError:
+        return None
+    return [size, stat.st_mtime_ns]

@@ -1,0 +1,134 @@
+"""Files at fsspec URLs: s3://, gs://, hf:// and whatever else fsspec has a package for."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import Any
+
+from livos_cli.errors import InputError, UsageError
+
+__all__ = ["entries", "expand", "fetch", "identity", "is_file", "is_remote"]
+
+# FFmpeg reads these itself, as they come.
+STREAMED = frozenset(
+    {"file", "ftp", "http", "https", "rtmp", "rtp", "rtsp", "rtsps", "sftp", "srt", "tcp", "udp"}
+)
+
+
+def is_remote(url: str) -> bool:
+    """Whether a URL is fetched through fsspec; others are streams for FFmpeg."""
+    scheme = url.split("://", 1)[0].split("::", 1)[0]
+    if "://" not in url or scheme in STREAMED:
+        return False
+    from fsspec import available_protocols
+
+    return scheme in available_protocols()
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it."""
+    from fsspec.core import url_to_fs
+
+    try:
+        return url_to_fs(url)
+    except ImportError as error:  # it names the package
+        raise UsageError(f"{url} cannot be read here ({error})", "install that package") from None
+    except Exception as error:
+        raise _cannot_read(url, error) from None
+
+
+def _cannot_read(url: str, error: Exception) -> InputError:
+    # Each file system has exceptions of its own.
+    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    return InputError(f"{url} cannot be read ({reason})", "check the address and the credentials")
+
+
+def is_file(url: str) -> bool:
+    """Whether there is a file, not a folder.
+
+    Raises:
+        InputError: there is neither.
+    """
+    system, path = _open(url)
+    try:
+        return system.info(path)["type"] == "file"
+    except Exception as error:
+        raise _cannot_read(url, error) from None
+
+
+def expand(url: str, suffixes: frozenset[str], recursive: bool) -> Iterator[tuple[str, PurePath]]:
+    """The videos of a URL: itself, or those in the folder that it is; and folders in between."""
+    if is_file(url):
+        yield url, PurePath()
+        return
+    system, root = _open(url)
+    try:
+        found = sorted(system.find(root, maxdepth=None if recursive else 1))
+    except Exception as error:
+        raise _cannot_read(url, error) from None
+    for path in found:
+        relative = PurePath(posixpath.relpath(path, root))
+        if relative.suffix.lower() in suffixes and not relative.name.startswith("."):
+            yield _join(url, relative), relative.parent
+
+
+def entries(url: str, under: PurePath) -> Iterator[tuple[str, str, bool]]:
+    """Name, URL and whether it is a folder, of what is in a folder; nothing if there is none."""
+    where = _join(url, under)
+    system, path = _open(where)
+    try:
+        listed = system.ls(path, detail=True)
+    except FileNotFoundError:
+        return
+    except Exception as error:
+        raise _cannot_read(where, error) from None
+    for entry in listed:
+        name = posixpath.basename(entry["name"].rstrip("/"))
+        yield name, _join(where, PurePath(name)), entry["type"] == "directory"
+
+
+def identity(url: str) -> str:
+    """What changes when a file changes, or one in a folder: its size, time or checksum.
+
+    Raises:
+        InputError: it is not there.
+    """
+    system, path = _open(url)
+    try:
+        files = sorted(system.find(path)) if system.isdir(path) else [path]
+        return " ".join(f"{file} {system.ukey(file)}" for file in files)
+    except Exception as error:
+        raise _cannot_read(url, error) from None
+
+
+def _join(url: str, relative: PurePath) -> str:
+    """A URL further down; what follows `::` is about the file system it lies in."""
+    first, *rest = url.split("::")
+    if relative != PurePath():
+        first = f"{first.rstrip('/')}/{relative.as_posix()}"
+    return "::".join((first, *rest))
+
+
+def fetch(url: str, folder: Path) -> Path:
+    """Copy a file, or a folder of files, into a folder; returns where it is then.
+
+    Raises:
+        InputError: it cannot be had.
+        OutputError: it cannot be kept.
+    """
+    system, path = _open(url)
+    target = folder / posixpath.basename(path.rstrip("/"))
+    try:
+        if system.isdir(path):
+            for inner in sorted(system.find(path)):
+                place = target / posixpath.relpath(inner, path)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                system.get_file(inner, str(place))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            system.get_file(path, str(target))
+    except Exception as error:
+        raise _cannot_read(url, error) from None
+    return target
