@@ -16,7 +16,7 @@ _WHERE = {
     "LivosError": "livos_cli.errors",
     "SegmentOptions": "livos_cli.options",
     "Tracker": "livos_cli.tracker",
-    "load_model": "livos_cli.weights",
+    "load_model": "livos_cli.weights.load",
     "segment": "livos_cli.api",
 }
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from livos_cli.errors import LivosError
     from livos_cli.options import SegmentOptions
     from livos_cli.tracker import Tracker
-    from livos_cli.weights import load_model
+    from livos_cli.weights.load import load_model
 
 
 def __getattr__(name: str) -> Any:

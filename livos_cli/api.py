@@ -11,7 +11,7 @@ from livos_cli.options import SegmentOptions
 from livos_cli.pipeline import Result, open_video
 from livos_cli.tracking import find, make_tracker
 from livos_cli.video.masks import KeyMasks, settle_origin
-from livos_cli.weights import load_model
+from livos_cli.weights.load import load_model
 
 __all__ = ["segment"]
 

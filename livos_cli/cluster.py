@@ -10,12 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from livos_cli.batch import Batch, Record, work
+from livos_cli.batch import work
 from livos_cli.discover import Item
 from livos_cli.errors import InterruptionError, UsageError
 from livos_cli.network.model import LiVOS
+from livos_cli.plan import Batch, Record
 from livos_cli.video.container import is_url
-from livos_cli.weights import load_model
+from livos_cli.weights.load import load_model
 
 __all__ = ["Cluster", "work_on_ray"]
 

@@ -51,7 +51,7 @@ def locked(folder: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         lock.release()
-        for path in made:
+        for path in dict.fromkeys((records, *made)):
             with contextlib.suppress(OSError):  # not empty
                 path.rmdir()
 

@@ -47,10 +47,9 @@ class Manifest:
         entries = [self._entry(path) for path in outputs.values()]
         return bool(entries) and all(e is not None and e["made_from"] == made_from for e in entries)
 
-    def ours(self, outputs: Mapping[str, Path]) -> bool:
-        """Whether those of these that are there are as they were made, and may be made anew."""
-        there = [path for path in outputs.values() if path.exists() or path.is_symlink()]
-        return all(self._entry(path) is not None for path in there)
+    def ours(self, path: Path) -> bool:
+        """Whether what is there is as it was made, and may be made anew."""
+        return self._entry(path) is not None
 
     def write(
         self, outputs: Mapping[str, Path], made_from: str, facts: Mapping[str, object]

@@ -7,7 +7,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,12 @@ def check_kinds(kinds: Iterable[str]) -> None:
 
 
 def plan_outputs(
-    video: str | Path, mask: Path, output: RunOptions, *, stem: str | None = None
+    video: str | Path,
+    mask: Path,
+    output: RunOptions,
+    *,
+    stem: str | None = None,
+    ours: Callable[[Path], bool] = lambda _: False,
 ) -> dict[str, Path | Stdout]:
     """Where each kind goes; checked before any work is done.
 
@@ -52,6 +57,7 @@ def plan_outputs(
         mask: file or folder.
         output: what is written, and where.
         stem: what outputs are called; `output.output` is then a folder, whatever its name.
+        ours: whether something that is there may be replaced, for it was made by livos.
 
     Raises:
         UsageError: an unknown kind, or a file name that cannot hold what is asked for.
@@ -60,21 +66,21 @@ def plan_outputs(
     check_kinds(output.save)
     kinds = list(dict.fromkeys(output.save))
     source = None if str(video) == "-" or is_url(video) else Path(video)
-    folder = Path.cwd() if source is None else source.resolve().parent
     always_folder = stem is not None
-    if stem is not None:
-        pass
-    elif source is None:
-        stem = "stdin" if str(video) == "-" else stem_of(str(video))
-    else:
-        stem = source.resolve().name if source.is_dir() else source.resolve().stem
+    folder = None
+    if stem is None:
+        if source is None:
+            stem = "stdin" if str(video) == "-" else stem_of(str(video))
+        else:
+            place = source.resolve()
+            folder, stem = place.parent, place.name if source.is_dir() else place.stem
     target = output.output
     paths: dict[str, Path | Stdout] = {}
     if str(target) == "-":
         paths[_one_stream(kinds, output)] = Stdout()
     elif always_folder:
         for kind in kinds:
-            paths[kind] = _place(target or folder, stem, KINDS[kind].suffix(output))
+            paths[kind] = _place(target or folder or Path.cwd(), stem, KINDS[kind].suffix(output))
     elif target is not None and not target.is_dir() and target.suffix and len(kinds) == 1:
         suffix = KINDS[kinds[0]].suffix(output)
         if not suffix.endswith("/") and target.suffix.lower() == Path(suffix).suffix:
@@ -94,21 +100,22 @@ def plan_outputs(
         raise UsageError(f"-o {target} names a file", "give a folder for several kinds")
     else:
         for kind in kinds:
-            paths[kind] = _place(target or folder, stem, KINDS[kind].suffix(output))
+            paths[kind] = _place(target or folder or Path.cwd(), stem, KINDS[kind].suffix(output))
     if output.preview is not None:
         check_suffix(output.preview)
         paths["preview"] = output.preview
-    folder_of_past = journal_folder(paths)
-    owned = unpublished(folder_of_past) if folder_of_past is not None else frozenset()
+    there = [path for path in paths.values() if isinstance(path, Path) and os.path.lexists(path)]
+    records = journal_folder(paths) if there else None
+    owned = unpublished(records) if records is not None else frozenset()
     for name, path in paths.items():
-        if isinstance(path, Stdout):
+        if path not in there or isinstance(path, Stdout):
             continue
         for given in [mask, *([] if source is None else [source])]:
             if path.resolve() in [given.resolve(), *given.resolve().parents]:
                 raise UsageError(
                     f"{path} is or holds the input itself", "choose another place with -o"
                 )
-        if os.path.lexists(path) and not output.overwrite and path.absolute() not in owned:
+        if not (output.overwrite or path.absolute() in owned or ours(path)):
             raise OutputError(f"{path} exists already", "use -y to overwrite it")
         row = KINDS.get(name)  # the preview has none
         holds = row if row is not None and row.suffix(output).endswith("/") else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path, PurePath
@@ -14,6 +15,12 @@ __all__ = ["entries", "expand", "fetch", "identity", "is_file", "is_remote"]
 # FFmpeg reads these itself, as they come.
 STREAMED = frozenset(
     {"file", "ftp", "http", "https", "rtmp", "rtp", "rtsp", "rtsps", "sftp", "srt", "tcp", "udp"}
+)
+
+# What file systems call that which changes with a file's content.
+STATE = frozenset(
+    {"size", "mtime", "LastModified", "last_modified", "updated", "ETag", "etag", "generation"}
+    | {"md5Hash", "content_md5", "blob_id", "oid", "CRC", "date_time", "checksum"}
 )
 
 
@@ -98,7 +105,12 @@ def identity(url: str) -> str:
     system, path = _open(url)
     try:
         files = sorted(system.find(path)) if system.isdir(path) else [path]
-        return " ".join(f"{file} {system.ukey(file)}" for file in files)
+        # Not fsspec's own `ukey`: that of an archive is another in every process.
+        states = [
+            {key: str(value) for key, value in system.info(file).items() if key in STATE}
+            for file in files
+        ]
+        return json.dumps([files, states], sort_keys=True)
     except Exception as error:
         raise _cannot_read(url, error) from None
 
@@ -107,7 +119,8 @@ def _join(url: str, relative: PurePath) -> str:
     """A URL further down; what follows `::` is about the file system it lies in."""
     first, *rest = url.split("::")
     if relative != PurePath():
-        first = f"{first.rstrip('/')}/{relative.as_posix()}"
+        between = "" if first.endswith("/") else "/"
+        first = f"{first}{between}{relative.as_posix()}"
     return "::".join((first, *rest))
 
 

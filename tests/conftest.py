@@ -24,7 +24,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from livos_cli.network import LiVOS
-from livos_cli.weights import load_model
+from livos_cli.weights.load import load_model
 
 # Where the tests are started in the background of a script, SIGINT is ignored, and would be in
 # every process that they start and interrupt.

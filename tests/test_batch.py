@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from media import decode, scene, write_png, write_video
 
-from livos_cli.batch import Batch, Record, ReportFile, settle, work
+from livos_cli.batch import work
 from livos_cli.discover import Item, discover, is_batch, read_list
 from livos_cli.errors import InputError, LivosError, OutputError, UsageError
 from livos_cli.lock import locked
 from livos_cli.network import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
+from livos_cli.plan import Batch, Record, ReportFile, settle
 
 posix = pytest.mark.skipif(os.name == "nt", reason="links, limits and names of POSIX")
 
@@ -162,8 +163,9 @@ def test_masks_are_matched_by_stem(tmp_path: Path, one: dict[str, Path]) -> None
     assert by_stem["d"].mask == str(masks / "d.mp4.png")  # of the folder of all masks
     with pytest.raises(UsageError, match="is one mask, for 4 videos"):
         discover([str(tmp_path / "videos")], str(masks / "a.png"), RunOptions(), recursive=True)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no video"):
-        discover([str(masks / "b" / "..")], str(masks), RunOptions())
+        discover([str(tmp_path / "empty")], str(masks), RunOptions())
 
 
 def test_two_of_one_name_are_told(tmp_path: Path, one: dict[str, Path]) -> None:
@@ -290,8 +292,11 @@ def test_beside_the_videos_and_with_a_sheet_each(
     tmp_path: Path, one: dict[str, Path], livos: Any
 ) -> None:
     lay_out(tmp_path, one, "a.mp4", "b.mp4")
-    command = ("segment", "videos", "-m", "masks", "--preview", "sheet.png", "--device", "cpu")
-    done = livos(*command, "--save", "mask", "--save", "overlay", "--save", "png", cwd=tmp_path)
+    command = (
+        "segment", "videos", "-m", "masks", "--preview", "sheet.png", "--device", "cpu",
+        "--save", "mask", "--save", "overlay", "--save", "png",
+    )  # fmt: skip
+    done = livos(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in (tmp_path / "videos").iterdir() if p.name[0] != ".") == sorted(
         name for v in "ab" for name in (v, f"{v}.mp4", f"{v}.mask.mkv", f"{v}.overlay.mp4",
@@ -311,7 +316,7 @@ def test_beside_the_videos_and_with_a_sheet_each(
         (["-o", "videos/a.mp4"], "names a file"),
         (["--preview", "x/sheet.png"], "a name alone"),
         (["--save", "gif"], "unknown kind"),
-        (["--palette", "mud"], "palette"),
+        (["--palette", "mud"], "is not a colour"),
         (["--engine", "warp"], "unknown engine"),
         (["-m", "masks/a.png"], "is one mask, for 2 videos"),
         (["--list", "nowhere.txt"], "cannot be read"),

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.pipeline import run
-from livos_cli.weights import load_model
+from livos_cli.weights.load import load_model
 
 def status(field):
     line = next(l for l in Path("/proc/self/status").read_text().splitlines() if field in l)

@@ -13,7 +13,7 @@ from conftest import reference_weights
 
 from livos_cli.network import BASE, SMALL, LiVOS
 from livos_cli.tracker import Tracker
-from livos_cli.weights import load_model
+from livos_cli.weights.load import load_model
 
 RUNS = {
     "one_object": "base",

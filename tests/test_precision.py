@@ -12,7 +12,7 @@ import torch
 
 from livos_cli.network.prepare import to_device
 from livos_cli.tracker import Tracker
-from livos_cli.weights import load_model
+from livos_cli.weights.load import load_model
 
 SEQUENCES = ("bear", "car-turn", "dance-jump", "horsejump-low", "scooter-gray")
 FRAMES = int(os.environ.get("LIVOS_PRECISION_FRAMES", "6"))  # of each; a large number: all

@@ -40,10 +40,11 @@ ALLOWED: dict[str, set[str]] = {
     "lock": BASICS | {"outputs"},
     "manifest": {"files", "livos_cli", "outputs"},
     "discover": BASICS | {"livos_cli", "remote", "video"},
+    "plan": BASICS
+    | {"discover", "fingerprint", "livos_cli", "manifest", "outputs", "remote", "video"},
     "batch": BASICS
-    | {"device", "discover", "fingerprint", "livos_cli", "manifest", "network", "outputs"}
-    | {"pipeline", "remote", "video"},
-    "cluster": BASICS | {"batch", "discover", "network", "video", "weights"},
+    | {"device", "discover", "livos_cli", "network", "pipeline", "plan", "remote", "video"},
+    "cluster": BASICS | {"batch", "discover", "network", "plan", "video", "weights"},
     "api": BASICS | {"network", "pipeline", "tracking", "video", "weights"},
     "training": BASICS | {"datasets", "device", "network", "video", "weights", "livos_kernels"},
     "bench": BASICS | {"device", "network", "pipeline", "tracker", "video"},
@@ -54,18 +55,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"datasets", "device", "files", "network", "outputs", "tracker", "tracking", "video"},
     "cli": BASICS
     | {"batch", "bench", "cluster", "datasets", "device", "discover", "evaluation", "files"}
-    | {
-        "first_mask",
-        "lock",
-        "network",
-        "outputs",
-        "pipeline",
-        "tracking",
-        "training",
-        "video",
-        "weights",
-        "livos_cli",
-    },
+    | {"first_mask", "lock", "network", "outputs", "pipeline", "plan", "tracking", "training"}
+    | {"video", "weights", "livos_cli"},
     "__main__": {"cli"},
     "__init__": BASICS | {"api", "tracker", "weights"},
 }

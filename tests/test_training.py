@@ -33,7 +33,7 @@ from livos_cli.training.options import RECIPES, TrainOptions, resolve
 from livos_cli.training.procedural import render
 from livos_cli.training.sources import Budget, SourceSpec, load_stills
 from livos_cli.video.palette import encode_index_png
-from livos_cli.weights import load_checked, load_model
+from livos_cli.weights.load import load_checked, load_model
 
 SMALL = ["clips=1", "length=3", "unroll=2", "size=64", "save_every=2", "precision=fp32"]
 OPTIONS = resolve("tiny", SMALL, steps=4)

@@ -19,9 +19,9 @@ from conftest import reference_weights
 import livos_cli
 from livos_cli.errors import WeightsError
 from livos_cli.network import PRESETS, SMALL, TINY, LiVOS
-from livos_cli.weights import load_checked, load_model, read_weights
 from livos_cli.weights.convert import read_checkpoint, remap_keys, write_safetensors
 from livos_cli.weights.hub import parse_hub
+from livos_cli.weights.load import load_checked, load_model, read_weights
 from livos_cli.weights.registry import REGISTRY
 
 BUILTIN = Path(livos_cli.__file__).parent / "weights" / "tiny.safetensors"

@@ -19,9 +19,9 @@ from livos_cli.options import RunOptions, SegmentOptions
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from livos_cli.batch import Batch, Record
     from livos_cli.discover import Item
     from livos_cli.pipeline import Begin, Progress
+    from livos_cli.plan import Batch, Record
 
 __all__ = ["BatchRequest", "run_batch"]
 
@@ -60,9 +60,9 @@ def run_batch(request: BatchRequest) -> int:
     _check(request)
     items = discover(_names(request), request.mask, request.output, recursive=request.recursive)
 
-    from livos_cli.batch import Batch, ReportFile, settle
     from livos_cli.lock import locked
-    from livos_cli.weights import locate, sha256_of
+    from livos_cli.plan import Batch, ReportFile, settle
+    from livos_cli.weights.locate import locate, sha256_of
 
     batch = Batch(
         request.options,
@@ -143,7 +143,7 @@ def _records(
     stop: Stop,
 ) -> Generator[Record]:
     """Each video's record when it has ended: what needs no work first."""
-    from livos_cli.batch import settle, work
+    from livos_cli.plan import settle
 
     todo = []
     for item in items:
@@ -163,7 +163,8 @@ def _records(
         )  # fmt: skip
         yield from work_on_ray(todo, batch, cluster, stop=stop)
         return
-    from livos_cli.weights import load_model
+    from livos_cli.batch import work
+    from livos_cli.weights.load import load_model
 
     model = load_model(request.weights, device=request.device, precision=request.precision)
     for item in todo:

@@ -101,8 +101,9 @@ def evaluate(
     from livos_cli.errors import UsageError
     from livos_cli.evaluation.run import claim
     from livos_cli.network.config import NORMALISERS
-    from livos_cli.weights import load_model, locate
     from livos_cli.weights.hub import sha256_of
+    from livos_cli.weights.load import load_model
+    from livos_cli.weights.locate import locate
 
     dataset = open_dataset(
         root,

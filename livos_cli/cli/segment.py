@@ -347,7 +347,8 @@ def _one(
     settle_origin(options, mask, video)
 
     from livos_cli.pipeline import Begin, run
-    from livos_cli.weights import load_located, sha256_of
+    from livos_cli.weights.load import load_located
+    from livos_cli.weights.locate import sha256_of
 
     model, path = load_located(weights, device=device, precision=precision)
     display = Display(quiet=quiet, weights=weights, precision=str(model.dtype).split(".")[1])

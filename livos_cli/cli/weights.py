@@ -39,7 +39,7 @@ def download(
     ],
 ) -> None:
     """Fetch weights into the local cache, and print where they are."""
-    from livos_cli.weights import locate
+    from livos_cli.weights.locate import locate
 
     print(locate(weights))
 
@@ -65,8 +65,8 @@ def convert(
     from dataclasses import replace
 
     from livos_cli.errors import UsageError
-    from livos_cli.weights import load_checked
     from livos_cli.weights.convert import write_safetensors
+    from livos_cli.weights.load import load_checked
 
     if target.suffix != ".safetensors":
         raise UsageError(f"{target} does not end in .safetensors", "convert writes only that")

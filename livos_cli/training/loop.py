@@ -28,8 +28,8 @@ from livos_cli.training import checkpoint
 from livos_cli.training.clips import Batch, Batches, ClipSource, batches
 from livos_cli.training.options import MAY_CHANGE, TrainOptions
 from livos_cli.training.step import ClipLoss
-from livos_cli.weights import build, read_weights
 from livos_cli.weights.convert import write_safetensors
+from livos_cli.weights.load import build, read_weights
 
 __all__ = ["Stepped", "Trained", "World", "join_world", "starting_model", "train"]
 

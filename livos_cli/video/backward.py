@@ -157,7 +157,7 @@ class _Groups:
             container.seek(self._times[begin], stream=stream, backward=True)
         for packet in container.demux(stream):
             try:
-                yield from packet.decode()
+                yield from stream.decode(packet)
             except av.error.FFmpegError:
                 # The first pass has met and judged it; frames that are missing here, but were
                 # there before, are found by the caller.

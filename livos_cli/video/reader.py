@@ -163,7 +163,8 @@ class VideoSource(BaseSource):
                 packet = next(self._packets, None)
                 if packet is None:
                     break
-                frames = packet.decode()
+                # Not the packet's own stream: a damaged transport stream makes it of no kind.
+                frames = self.stream.decode(packet)
             except (av.error.FFmpegError, OSError) as error:
                 if isinstance(error, av.error.ExitError):
                     self._damaged(f"nothing came for {PATIENCE} s")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from livos_cli.errors import WeightsError
 from livos_cli.network.config import LiVOSConfig
-from livos_cli.weights import load_checked, locate
 from livos_cli.weights.convert import write_safetensors
 from livos_cli.weights.hub import parse_hub
+from livos_cli.weights.load import load_checked
+from livos_cli.weights.locate import locate
 from livos_cli.weights.registry import REGISTRY
 
 __all__ = ["card_of", "push"]

@@ -1,0 +1,164 @@
+"""What to do with each video of a batch, and how it ended. Without torch: plans are quick."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from livos_cli import __version__, remote
+from livos_cli.discover import Item
+from livos_cli.errors import InputError, LivosError, OutputError
+from livos_cli.fingerprint import of_mask, of_settings, of_source
+from livos_cli.manifest import Manifest
+from livos_cli.options import RunOptions, SegmentOptions
+from livos_cli.outputs import plan_outputs
+from livos_cli.video.container import is_url
+
+__all__ = ["Batch", "Prepared", "Record", "ReportFile", "failed", "prepare", "settle"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is the same for all videos."""
+
+    options: SegmentOptions
+    output: RunOptions
+    weights: str  # digest of their file
+    checkpoint: float = 60.0  # seconds, 0 for none
+
+    @cached_property
+    def settings(self) -> str:
+        """Digest of settings and weights."""
+        return of_settings(self.options, self.output, self.weights)
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a video ended: a line of the report."""
+
+    video: str
+    mask: str | None
+    status: str  # done, skipped or failed
+    outputs: dict[str, str] = field(default_factory=dict)  # kind -> path
+    frames: int | None = None
+    seconds: float = 0.0
+    peak_memory: int | None = None  # bytes
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+    hint: str | None = None
+    traceback: str | None = None  # of an error of livos itself
+    livos: str = __version__
+    weights: str = ""  # sha256 of their file
+
+    def as_json(self) -> str:
+        """One line."""
+        told = asdict(self)
+        if self.traceback is None:
+            del told["traceback"]
+        return json.dumps(told)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a video before it is opened."""
+
+    output: RunOptions
+    outputs: dict[str, Path]
+    manifest: Manifest
+    inputs: str  # digest of video and mask
+    made_from: str  # and of settings and weights
+
+
+def settle(item: Item, batch: Batch) -> Record | None:
+    """The record of a video for which nothing is to be done: finished, or impossible; else None.
+
+    What can be known from names and manifests alone; no video is opened.
+    """
+    try:
+        ready = prepare(item, batch)
+        if ready.manifest.done(ready.outputs, ready.made_from):
+            outputs = {kind: str(path) for kind, path in ready.outputs.items()}
+            frames = ready.manifest.frames
+            return Record(item.video, item.mask, "skipped", outputs, frames, weights=batch.weights)
+    except LivosError as error:
+        return failed(item, batch, error)
+    return None
+
+
+def prepare(item: Item, batch: Batch) -> Prepared:
+    """Raises LivosError if the video or its mask is not there, or results cannot go there."""
+    if item.problem is not None:
+        raise item.problem
+    assert item.mask is not None
+    if is_url(item.video) and not remote.is_remote(item.video):
+        raise InputError(f"{item.video} is a stream", "give it alone")
+    manifest = Manifest(item.folder, item.stem)
+    output = replace(batch.output, output=item.folder)
+    if output.preview is not None:
+        output = replace(output, preview=item.folder / f"{item.stem}.{output.preview.name}")
+    paths = plan_outputs(item.video, Path(item.mask), output, stem=item.stem, ours=manifest.ours)
+    outputs = {kind: path for kind, path in paths.items() if isinstance(path, Path)}
+    if any(path.exists() for path in outputs.values()):
+        output = replace(output, overwrite=True)  # all that is there is ours
+    try:
+        inputs = " ".join(
+            remote.identity(where) if is_url(where) else of(Path(where))
+            for where, of in ((item.video, of_source), (item.mask, of_mask))
+        )
+    except OSError as error:
+        raise InputError(
+            f"{error.filename} cannot be read ({error.strerror})", "check the path"
+        ) from None
+    return Prepared(output, outputs, manifest, inputs, f"{batch.settings} {inputs}")
+
+
+def failed(item: Item, batch: Batch, error: LivosError) -> Record:
+    return Record(
+        item.video,
+        item.mask,
+        "failed",
+        error=error.message,
+        hint=error.hint,
+        weights=batch.weights,
+    )
+
+
+class ReportFile:
+    """One JSON line a video, written when it ends.
+
+    Raises:
+        OutputError: there is a file of another content, or it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not _is_report(path):
+                raise OutputError(f"{path} is no report", "choose another place with --report")
+            path.write_bytes(b"")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {path} ({error.strerror})", "choose another place with --report"
+            ) from None
+
+    def add(self, record: Record) -> str | None:
+        """Append a line; returns why that could not be done, for the videos go on all the same."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
+            with self.path.open("ab", buffering=0) as file:
+                file.write(record.as_json().encode() + b"\n")
+        except OSError as error:
+            return f"cannot write {self.path} ({error.strerror})"
+        return None
+
+
+def _is_report(path: Path) -> bool:
+    with path.open("rb") as file:
+        line = file.readline(1 << 20)
+    try:
+        return not line or "livos" in json.loads(line)
+    except ValueError:
+        return False

@@ -1,0 +1,91 @@
+"""From weights to a network ready to run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from livos_cli.device import give_back_memory, resolve_device, resolve_precision
+from livos_cli.errors import WeightsError
+from livos_cli.network.config import LiVOSConfig
+from livos_cli.network.model import LiVOS
+from livos_cli.network.prepare import to_device
+from livos_cli.weights.convert import read_checkpoint
+from livos_cli.weights.locate import locate
+from livos_cli.weights.registry import REGISTRY
+
+__all__ = [
+    "build",
+    "load_checked",
+    "load_located",
+    "load_model",
+    "read_weights",
+]
+
+
+def read_weights(weights: str | Path) -> tuple[dict[str, torch.Tensor], LiVOSConfig, Path]:
+    """Tensors and configuration of some weights, and the file they came from."""
+    path = locate(weights)
+    tensors, config = read_checkpoint(path)
+    entry = REGISTRY.get(str(weights))
+    if entry is not None and entry.size is not None:
+        config = replace(config, size=entry.size)
+    return tensors, config, path
+
+
+def build(tensors: dict[str, torch.Tensor], config: LiVOSConfig, path: Path) -> LiVOS:
+    """A float32 network with these weights; strictly: nothing missing, nothing left over."""
+    model = LiVOS(config)
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        raise WeightsError(
+            f"{path} does not fit its own configuration ({lines[0][:160] if lines else error})",
+            "the file is damaged or of another network",
+        ) from None
+    return model
+
+
+def load_checked(path: Path) -> tuple[dict[str, torch.Tensor], LiVOSConfig]:
+    """Read a checkpoint file and make sure that a network of its configuration takes it."""
+    tensors, config = read_checkpoint(path)
+    build(tensors, config, path)
+    return tensors, config
+
+
+def load_model(
+    weights: str | Path = "tiny", *, device: str = "auto", precision: str = "auto"
+) -> LiVOS:
+    """Load a network, ready for `Tracker`.
+
+    Args:
+        weights: a name (`livos weights list`), a path to `.safetensors` or `.pth`, or
+            `owner/repo[@revision][:file]` on the Hugging Face Hub.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, fp32, fp16 or bf16. Memories stay float32 whatever it is.
+
+    Returns:
+        A network to run, not to train or save: its batch norm has been folded into its
+        convolutions.
+
+    Raises:
+        WeightsError: the weights cannot be found, fetched, read or trusted.
+        UsageError: a device or precision that is not to be had here.
+    """
+    return load_located(weights, device=device, precision=precision)[0]
+
+
+def load_located(
+    weights: str | Path, *, device: str = "auto", precision: str = "auto"
+) -> tuple[LiVOS, Path]:
+    """Like `load_model`; also the file that the weights came from."""
+    target = resolve_device(device)
+    dtype = resolve_precision(precision, target)
+    tensors, config, path = read_weights(weights)
+    model = to_device(build(tensors, config, path), target, dtype)
+    del tensors
+    give_back_memory(target)  # of the copies on the way
+    return model, path
