@@ -1,27 +1,31 @@
-"""Many devices and machines: a Ray task a video; the same work, the same report."""
+"""Many devices and machines: a Ray task a video, or a stretch of one; the same work."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from livos_cli.batch import work
 from livos_cli.discover import Item
-from livos_cli.errors import InterruptionError, UsageError
+from livos_cli.errors import InterruptionError, LivosError, UsageError
 from livos_cli.network.model import LiVOS
-from livos_cli.plan import Batch, Record
+from livos_cli.plan import Batch, Record, failed
+from livos_cli.stretches import Stretch, work_on_stretch
 from livos_cli.video.container import is_url
 from livos_cli.weights.load import load_model
 
-__all__ = ["Cluster", "work_on_ray"]
+__all__ = ["Cluster", "stretches_on_ray", "work_on_ray"]
 
 RETRIES = 3  # of a video whose worker was lost
+TASK = "livos segment"  # as Ray's tools show it
 AHEAD = 2  # tasks handed over for each that can run: more would only wait
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,36 +55,84 @@ def work_on_ray(
         UsageError: Ray is not installed, its cluster not there, or it has no such devices.
         InterruptionError: `stop` said so.
     """
+    for item, result in _each(items, lambda item: (_video, _absolute(item), batch), cluster, stop):
+        if isinstance(result, Record):
+            yield replace(result, video=item.video, mask=item.mask)
+        elif isinstance(result, LivosError):  # weights that cannot be had there
+            yield failed(item, batch, result)
+        else:
+            yield failed(item, batch, LivosError(*_lost(result)))
+
+
+def stretches_on_ray(
+    stretches: Iterable[Stretch],
+    cluster: Cluster,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> Generator[Stretch]:
+    """Each stretch of a video when it is done, in any order.
+
+    Raises:
+        LivosError: of a stretch that failed; and as `work_on_ray`.
+    """
+    for stretch, result in _each(stretches, lambda one: (work_on_stretch, one), cluster, stop):
+        if isinstance(result, LivosError):
+            raise result
+        if isinstance(result, Exception):
+            raise LivosError(*_lost(result))
+        yield stretch
+
+
+def _lost(error: Exception) -> tuple[str, str]:
+    reason = " ".join(str(error).split())[:200]
+    return (
+        f"its worker was lost {RETRIES + 1} times ({type(error).__name__}: {reason})",
+        "too little memory? fewer tasks at once need less",
+    )
+
+
+def _each(
+    things: Iterable[T],
+    task_of: Callable[[T], tuple[Any, ...]],
+    cluster: Cluster,
+    stop: Callable[[], bool],
+) -> Generator[tuple[T, Any]]:
+    """Run a task for each thing; each with its result, or with Ray's error, when it has ended."""
     ray = _ray()
-    try:
+    with ExitStack() as stack:
+        # Ray's own remarks: results alone go to stdout.
+        stack.enter_context(redirect_stdout(sys.stderr))
+        stack.callback(ray.shutdown)
         gpus, slots = _connect(ray, cluster)
         device = cluster.device if gpus else "cpu"
         if device.startswith("cuda"):
             device = "cuda"  # a task sees its own alone
-        task = ray.remote(_task).options(
-            num_cpus=1, num_gpus=gpus, max_retries=RETRIES, name="livos segment"
+        remote = ray.remote(_task).options(
+            num_cpus=1, num_gpus=gpus, max_retries=RETRIES, name=TASK
         )
-        running: dict[Any, Item] = {}
-        waiting = iter(items)
+        model = cluster.weights, device, cluster.precision
+        running: dict[Any, T] = {}
+        waiting = iter(things)
+        more = True
         while True:
-            while len(running) < AHEAD * slots and (item := next(waiting, None)) is not None:
-                sent = task.remote(
-                    _absolute(item), batch, cluster.weights, device, cluster.precision
-                )
-                running[sent] = item
+            while more and len(running) < AHEAD * slots:
+                if more := (thing := next(waiting, None)) is not None:
+                    running[remote.remote(model, *task_of(thing))] = thing
             if not running:
                 return
             ended, _ = ray.wait(list(running), num_returns=1, timeout=0.5)
             for one in ended:
-                item = running.pop(one)
-                yield _result(ray, one, item, batch)
+                thing = running.pop(one)
+                try:
+                    yield thing, ray.get(one)
+                except ray.exceptions.RayTaskError:
+                    raise  # an error of ours, with its traceback
+                except ray.exceptions.RayError as error:
+                    yield thing, error
             if stop():
                 for one in running:
                     ray.cancel(one)  # an interruption there: the last checkpoint stays
-                raise InterruptionError("interrupted")
-    finally:
-        with suppress(Exception):
-            ray.shutdown()
+                raise InterruptionError("interrupted", "run the same command again to go on")
 
 
 def _ray() -> Any:
@@ -146,28 +198,19 @@ def _absolute(item: Item) -> Item:
     return replace(item, video=video, mask=mask, folder=item.folder.absolute())
 
 
-def _result(ray: Any, sent: Any, item: Item, batch: Batch) -> Record:
-    try:
-        record: Record = ray.get(sent)
-    except ray.exceptions.RayError as error:
-        reason = " ".join(str(error).split())[:200]
-        return Record(
-            item.video,
-            item.mask,
-            "failed",
-            error=f"its worker was lost {RETRIES + 1} times ({type(error).__name__}: {reason})",
-            hint="too little memory? fewer tasks at once need less",
-            weights=batch.weights,
-        )
-    return replace(record, video=item.video, mask=item.mask)
-
-
-def _task(item: Item, batch: Batch, weights: str, device: str, precision: str) -> Record:
+def _task(weights: tuple[str, str, str], work: Callable[..., Any], *arguments: Any) -> Any:
     """What a worker does."""
-    return work(item, batch, _model(weights, device, precision))
+    try:
+        return work(*arguments, _model(*weights))
+    except LivosError as error:
+        return error
+
+
+def _video(item: Item, batch: Batch, model: LiVOS) -> Record:
+    return work(item, batch, model)
 
 
 @lru_cache(maxsize=1)
 def _model(weights: str, device: str, precision: str) -> LiVOS:
-    """A worker loads it for its first video."""
+    """A worker loads it for its first task."""
     return load_model(weights, device=device, precision=precision)

@@ -7,6 +7,7 @@ __all__ = [
     "InterruptionError",
     "LivosError",
     "OutputError",
+    "PastEndError",
     "UsageError",
     "WeightsError",
 ]
@@ -26,7 +27,7 @@ class LivosError(Exception):
         return f"{self.message} — {self.hint}" if self.hint else self.message
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
+        super().__init__(message, hint)  # both, so that it can be sent to another process
         self.message = message
         self.hint = hint
 
@@ -39,6 +40,10 @@ class UsageError(LivosError):
 
 class InputError(LivosError):
     """A video or mask that cannot be used."""
+
+
+class PastEndError(InputError):
+    """A range that begins after the last frame."""
 
 
 class OutputError(LivosError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,7 +24,7 @@ from livos_cli.video.container import is_url
 from livos_cli.video.masks import KeyMasks, settle_origin
 from livos_cli.video.preview import Preview
 from livos_cli.video.reader import open_source
-from livos_cli.video.sinks import KINDS, Job, Stdout
+from livos_cli.video.sinks import KINDS, Decided, Job, Stdout
 from livos_cli.video.source import FrameSource, SourceInfo
 from livos_cli.watch import AreaWatch
 
@@ -90,6 +90,7 @@ def run(
     *,
     stem: str | None = None,
     keep: Keep | None = None,
+    past: Iterable[Decided] | None = None,
     on_begin: Callable[[Begin], None] = lambda _: None,
     on_frame: Callable[[Progress], None] = lambda _: None,
 ) -> Report:
@@ -107,6 +108,7 @@ def run(
         stem: what outputs are called; None: like the video.
         keep: go on from an interrupted run of the same inputs and settings, and leave checkpoints
             for the next. Of streams, and backward, there are none: those begin anew.
+        past: results of all frames, if they are known: nothing is kept then.
         on_begin: told once the inputs have been checked.
         on_frame: told after each frame.
 
@@ -122,7 +124,8 @@ def run(
         options = settle_origin(options, mask, video)
         matte = any(kind.matte for kind in kinds)
         journal = None
-        if keep is not None and files and is_repeatable(video) and options.direction == "forward":
+        forward = options.direction == "forward"
+        if keep is not None and past is None and files and is_repeatable(video) and forward:
             journal = _open_journal(Path(video), mask, model, options, paths, keep, matte=matte)
             stack.push(_closing(journal))
         source = stack.enter_context(
@@ -183,7 +186,7 @@ def run(
                 tracker,
                 options,
                 matte=matte,
-                past=journal.past() if journal is not None else (),
+                past=journal.past() if journal is not None else past or (),
                 on_back=go_back,
             )
             for frame, decided in stack.enter_context(closing(found)):

@@ -44,7 +44,9 @@ ALLOWED: dict[str, set[str]] = {
     | {"discover", "fingerprint", "livos_cli", "manifest", "outputs", "remote", "video"},
     "batch": BASICS
     | {"device", "discover", "livos_cli", "network", "pipeline", "plan", "remote", "video"},
-    "cluster": BASICS | {"batch", "discover", "network", "plan", "video", "weights"},
+    "stretches": BASICS
+    | {"files", "fingerprint", "network", "outputs", "pipeline", "spool", "tracking", "video"},
+    "cluster": BASICS | {"batch", "discover", "network", "plan", "stretches", "video", "weights"},
     "api": BASICS | {"network", "pipeline", "tracking", "video", "weights"},
     "training": BASICS | {"datasets", "device", "network", "video", "weights", "livos_kernels"},
     "bench": BASICS | {"device", "network", "pipeline", "tracker", "video"},
@@ -55,8 +57,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"datasets", "device", "files", "network", "outputs", "tracker", "tracking", "video"},
     "cli": BASICS
     | {"batch", "bench", "cluster", "datasets", "device", "discover", "evaluation", "files"}
-    | {"first_mask", "lock", "network", "outputs", "pipeline", "plan", "tracking", "training"}
-    | {"video", "weights", "livos_cli"},
+    | {"first_mask", "lock", "network", "outputs", "pipeline", "plan", "stretches", "tracking"}
+    | {"training", "video", "weights", "livos_cli"},
     "__main__": {"cli"},
     "__init__": BASICS | {"api", "tracker", "weights"},
 }

@@ -209,6 +209,7 @@ class BatchDisplay:
     def __init__(self, request: BatchRequest, total: int) -> None:
         self._request, self._total = request, total
         self._console = stderr_console()
+        self._stdout = sys.stdout
         self._bar: Bar | None = None
         self.counts: Counter[str] = Counter()
         self._failures: list[Record] = []
@@ -276,10 +277,10 @@ class BatchDisplay:
                 style="red" if record.status == "failed" else None,
             )
         if self._request.as_json:
-            print(record.as_json(), flush=True)
+            print(record.as_json(), flush=True, file=self._stdout)
         elif not self._request.quiet and record.status == "done":
             for path in record.outputs.values():
-                print(one_line(short(Path(path))), flush=True)
+                print(one_line(short(Path(path))), flush=True, file=self._stdout)
 
     def close(self, report: Path, *, interrupted: bool = False) -> None:
         """The closing table."""

@@ -32,22 +32,22 @@ class Display:
             self._bar.stop()
 
     def begin(self, begin: Begin) -> None:
-        self._warn(begin.warnings)
+        self.warn(*begin.warnings)
         if self._quiet:
             return
         info = begin.info
         height, width = begin.network_size
         names = [f"{i} ({begin.names[i]})" if i in begin.names else str(i) for i in begin.ids]
-        self._note(
+        self.note(
             f"{info.name}: {info.width}x{info.height}, {float(info.rate):.4g} fps"
             + (f", {begin.frames} frames" if begin.frames else "")
         )
         if len(names) > 20:
             names = [f"{len(names)} of them, {names[0]} to {names[-1]}"]
-        self._note(f"objects: {', '.join(names)}")
-        self._note(f"network: {self._weights}, {self._precision}, at {width}x{height}")
+        self.note(f"objects: {', '.join(names)}")
+        self.note(f"network: {self._weights}, {self._precision}, at {width}x{height}")
         if begin.resumed:
-            self._note(f"going on after {begin.resumed} frames of an interrupted run")
+            self.note(f"going on after {begin.resumed} frames of an interrupted run")
         if self._console.is_terminal:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -78,18 +78,21 @@ class Display:
         )
 
     def finish(self, report: Report) -> None:
-        self._warn(report.warnings)
+        self.warn(*report.warnings)
         if not self._quiet:
-            self._note(
+            self.note(
                 f"done: {report.frames} frames in {report.seconds:.1f} s "
                 f"({report.frames / report.seconds:.1f} fps), "
                 f"peak memory {human(report.peak_memory)}"
             )
 
-    def _note(self, text: str) -> None:
-        self._console.print(text, markup=False)
+    def note(self, text: str) -> None:
+        """A line, unless all is to be quiet."""
+        if not self._quiet:
+            self._console.print(text, markup=False)
 
-    def _warn(self, warnings: tuple[str, ...]) -> None:
+    def warn(self, *warnings: str) -> None:
+        """A line each, once."""
         for warning in warnings:
             if warning not in self._warned:
                 self._warned.add(warning)

@@ -254,6 +254,14 @@ def segment(
             show_default=False,
         ),
     ] = None,
+    split_at_masks: Annotated[
+        bool,
+        typer.Option(
+            "--split-at-masks",
+            help="Of one long video, with Ray, track the stretches between its masks side by side; "
+            "each mask must show all objects.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -299,11 +307,16 @@ def segment(
         raise UsageError("--end is not after --start", "the range holds no frame")
     if engine not in ("plain", "ray"):
         raise UsageError(f"unknown engine '{engine}'", "it is plain or ray")
-    if is_batch(videos, listed, recursive) or engine != "plain" or devices is not None:
+    many = is_batch(videos, listed, recursive)
+    named = tuple(devices.split(",")) if devices else ()
+    engine = "ray" if named else engine
+    if split_at_masks and many:
+        raise UsageError("--split-at-masks takes one video", "leave it out for many")
+    if many or (engine == "ray" and not split_at_masks):
         request = BatchRequest(
             videos, listed, recursive, mask, options, run_options, weights, device, precision,
-            checkpoint, dry_run, fail_fast, report, engine if devices is None else "ray", address,
-            gpus_per_task, tuple(devices.split(",")) if devices else (), as_json, quiet,
+            checkpoint, dry_run, fail_fast, report, engine, address, gpus_per_task, named, as_json,
+            quiet,
         )  # fmt: skip
         if code := run_batch(request):
             raise typer.Exit(code)
@@ -312,13 +325,24 @@ def segment(
         raise UsageError(
             "--dry-run, --fail-fast and --report are for many videos", "give a folder, or --list"
         )
-    _one(
-        videos[0], Path(mask), options, run_options, weights, device, precision, checkpoint,
-        as_json=as_json, quiet=quiet,
-    )  # fmt: skip
+    if split_at_masks:
+        found = _in_stretches(
+            videos[0], Path(mask), options, run_options, weights, device, precision,
+            (address, gpus_per_task, named), quiet=quiet,
+        )  # fmt: skip
+    else:
+        found = _in_one(
+            videos[0], Path(mask), options, run_options, weights, device, precision, checkpoint,
+            quiet=quiet, as_json=as_json,
+        )  # fmt: skip
+    if as_json:
+        print(json.dumps(_as_json(found, videos[0])))
+    elif not quiet and str(output) != "-":
+        for path in found.outputs.values():
+            print(short(path))
 
 
-def _one(
+def _in_one(
     video: str,
     mask: Path,
     options: SegmentOptions,
@@ -330,7 +354,7 @@ def _one(
     *,
     as_json: bool,
     quiet: bool,
-) -> None:
+) -> Report:
     # What can be known to fail is found before torch and the weights are loaded.
     from livos_cli.errors import InputError
     from livos_cli.outputs import plan_outputs
@@ -373,11 +397,69 @@ def _one(
             error.exit_code = stop.exit_code
             raise
     display.finish(report)
-    if as_json:
-        print(json.dumps(_as_json(report, video)))
-    elif not quiet and not streamed:
-        for path in report.outputs.values():
-            print(short(path))
+    return report
+
+
+def _in_stretches(
+    video: str,
+    mask: Path,
+    options: SegmentOptions,
+    run_options: RunOptions,
+    weights: str,
+    device: str,
+    precision: str,
+    place: tuple[str | None, float, tuple[str, ...]],
+    *,
+    quiet: bool,
+) -> Report:
+    from livos_cli.cluster import Cluster, stretches_on_ray
+    from livos_cli.errors import InputError
+    from livos_cli.pipeline import is_repeatable, run
+    from livos_cli.stretches import plan_stretches, remove, results_of
+    from livos_cli.video.container import check_exists
+    from livos_cli.weights.load import load_located
+    from livos_cli.weights.locate import sha256_of
+
+    check_exists(video)
+    if not is_repeatable(video):
+        raise UsageError(f"--split-at-masks: {video} cannot be read twice", "save it first")
+    if not mask.exists():
+        raise InputError(f"the mask {mask} does not exist", "check the path given to --mask")
+    address, gpus_per_task, devices = place
+    # On the CPU: here the results are only written.
+    model, path = load_located(weights, device="cpu", precision="fp32")
+    stretches, warnings = plan_stretches(
+        Path(video), mask, options, run_options, f"{sha256_of(path)} {device} {precision}"
+    )
+    display = Display(quiet=quiet, weights=weights, precision=precision)
+    for warning in warnings:
+        display.warn(warning)
+    cluster = Cluster(address, weights, device, precision, gpus_per_task, devices)
+    todo = [stretch for stretch in stretches if not stretch.results.exists()]
+    done = len(stretches) - len(todo)
+    with Stop(quiet=quiet) as stop, display:
+        stop.armed = True
+        try:
+            for _ in stretches_on_ray(todo, cluster, stop=stop):
+                done += 1
+                display.note(f"{done} of {len(stretches)} stretches are tracked")
+        except InterruptionError as error:
+            error.exit_code = stop.exit_code
+            raise
+        stop.armed = False
+        report = run(
+            video,
+            mask,
+            model,
+            options,
+            run_options,
+            past=results_of(stretches),
+            on_begin=display.begin,
+            on_frame=display.frame,
+        )
+    remove(stretches)
+    display.finish(report)
+    return report
 
 
 def _as_json(report: Report, video: str) -> dict[str, object]:

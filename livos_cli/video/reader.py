@@ -150,7 +150,8 @@ class VideoSource(BaseSource):
             if packet.size and packet.pts is not None and packet.time_base:
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 self._reach = max(self._reach, end)
-            if packet.stream_index == self.stream.index:
+            # `packet.stream_index` of the packets that flush is 0, whatever their stream.
+            if packet.stream.index == self.stream.index:
                 yield packet
             elif self._keep_audio and packet.stream.type == "audio" and packet.size:
                 self._audio.append(packet)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from livos_cli.errors import InputError
+from livos_cli.errors import InputError, PastEndError
 from livos_cli.options import Position
 
 __all__ = ["BaseSource", "Frame", "FrameSource", "SourceInfo"]
@@ -202,7 +202,7 @@ class BaseSource:
                 "(--latency-first)"
             )
         if last is None and self._start is not None:
-            raise InputError(
+            raise PastEndError(
                 f"--start or --from is past the end of {self.info.name}: no frame is left",
                 f"the video has about {self.info.frames or 'an unknown number of'} frames",
             )
