@@ -231,7 +231,7 @@ class _Guide:
 
 def _check_used(keys: Masks, used: set[int], source: FrameSource, *, any_object: bool) -> None:
     unused = set(keys.frames or ()) - used
-    if not any_object:
+    if not any_object and not used:
         raise InputError(
             f"no mask belongs to a frame that was read: masks are for frames {_some(unused)}",
             "names of key masks are frame numbers from 0; check --start and --end",

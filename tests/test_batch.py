@@ -355,7 +355,7 @@ def test_errors_of_ours_are_in_the_report(
 
 
 def test_memory_is_flat_over_200_videos(tmp_path: Path, one: dict[str, Path], tiny: LiVOS) -> None:
-    batch = Batch(SegmentOptions(), RunOptions(save=("mask", "png", "rle")), "w")
+    batch = Batch(SegmentOptions(max_size=32), RunOptions(save=("mask", "png", "rle")), "w")
 
     def resident() -> int:
         line = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in x)

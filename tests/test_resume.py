@@ -199,7 +199,7 @@ def test_an_input_that_fails_leaves_nothing(tmp_path: Path, tiny: LiVOS) -> None
 # The command, as a process that is really interrupted.
 
 VIDEOS = 6
-LENGTHS = (20, 34, 8, 50, 26, 42)
+LENGTHS = (14, 22, 6, 30, 18, 26)
 
 
 def command(*arguments: object) -> list[str]:
