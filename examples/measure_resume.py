@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from livos_cli.errors import InterruptionError
 from livos_cli.options import Keep, Position, RunOptions, SegmentOptions
 from livos_cli.pipeline import run
 from livos_cli.weights.load import load_model
+
+
+def after(frames: int) -> Callable[[], bool]:
+    """Says stop when it has been asked so many times."""
+    asked = iter(range(1, frames + 1))
+    return lambda: next(asked) == frames
 
 
 def main() -> None:
@@ -33,9 +40,7 @@ def main() -> None:
             root = Path(folder)
             alone = seconds(root / "alone", kind)
             often = seconds(root / "often", kind, Keep("weights", 10.0))
-            asked = iter(range(1, frames + 1))
-            before_last = Keep("weights", 1e9, stop=lambda: next(asked) == frames - 1)
-            seconds(root / "cut", kind, before_last)
+            seconds(root / "cut", kind, Keep("weights", 1e9, stop=after(frames - 1)))
             again = seconds(root / "cut", kind, Keep("weights", 1e9))
         print(
             f"{kind}: alone {alone:.1f} s; with checkpoints every 10 s {often:.1f} s; "

@@ -17,7 +17,7 @@ from livos_cli.discover import Item
 from livos_cli.errors import InterruptionError, LivosError, OutputError
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep
-from livos_cli.pipeline import Begin, Progress, run
+from livos_cli.pipeline import Begin, Progress, Report, run
 from livos_cli.plan import Batch, Record, failed, prepare, settle
 from livos_cli.video.container import is_url
 
@@ -84,6 +84,22 @@ def _attempt(
     keep = None
     if batch.checkpoint:
         keep = Keep(batch.weights, batch.checkpoint, ready.inputs, stop)
+
+    def note(report: Report) -> None:
+        facts = {
+            "video": item.video,
+            "mask": item.mask,
+            "weights": batch.weights,
+            "frames": report.frames,
+            "seconds": round(report.seconds, 3),
+        }
+        try:
+            ready.manifest.write(report.outputs, ready.made_from, facts)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {ready.manifest.path} ({error.strerror})", "free some space"
+            ) from None
+
     with ExitStack() as stack:
         video, mask = item.video, item.mask
         if is_url(video) or is_url(mask):
@@ -99,20 +115,8 @@ def _attempt(
             keep=keep,
             on_begin=watcher.begin if watcher else lambda _: None,
             on_frame=watcher.frame if watcher else lambda _: None,
+            on_published=note,  # before the checkpoints go: a kill in between would lose both
         )
-    facts = {
-        "video": item.video,
-        "mask": item.mask,
-        "weights": batch.weights,
-        "frames": report.frames,
-        "seconds": round(report.seconds, 3),
-    }
-    try:
-        ready.manifest.write(report.outputs, ready.made_from, facts)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {ready.manifest.path} ({error.strerror})", "free some space"
-        ) from None
     return Record(
         item.video,
         item.mask,

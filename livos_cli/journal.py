@@ -207,7 +207,7 @@ def _remove_leftovers(path: Path) -> None:
     """What a killed run left beside an output: nobody else is at it, for we hold the lock."""
     if not path.parent.is_dir():
         return
-    for other in path.parent.iterdir():
+    for other in list(path.parent.iterdir()):
         if other.name.startswith(f".{path.name}.old-") and not path.exists():
             other.rename(path)  # it was about to be replaced
         elif other.name.startswith((f".{path.name}.old-", f".{path.name}.partial-")):

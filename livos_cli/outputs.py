@@ -24,6 +24,7 @@ __all__ = [
     "SinkThread",
     "check_kinds",
     "journal_folder",
+    "names_a_file",
     "plan_outputs",
     "unpublished",
 ]
@@ -34,6 +35,11 @@ FILE_SUFFIXES = frozenset(  # never of folders
 PUBLISHING = "publishing.json"
 RECORDS = ".livos"  # the folder beside the outputs for what livos keeps to itself
 SINK_QUEUE = 4  # frames waiting for a sink, at most
+
+
+def names_a_file(path: Path) -> bool:
+    """Whether a path that need not exist is meant for a file, by its suffix."""
+    return not path.is_dir() and path.suffix.lower() in FILE_SUFFIXES
 
 
 def check_kinds(kinds: Iterable[str]) -> None:
@@ -92,11 +98,7 @@ def plan_outputs(
             )
         else:
             paths[kinds[0]] = _place(target, stem, suffix)
-    elif (
-        target is not None
-        and not target.is_dir()
-        and (target.exists() or target.suffix.lower() in FILE_SUFFIXES)
-    ):
+    elif target is not None and not target.is_dir() and (target.exists() or names_a_file(target)):
         raise UsageError(f"-o {target} names a file", "give a folder for several kinds")
     else:
         for kind in kinds:

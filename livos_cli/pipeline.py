@@ -93,6 +93,7 @@ def run(
     past: Iterable[Decided] | None = None,
     on_begin: Callable[[Begin], None] = lambda _: None,
     on_frame: Callable[[Progress], None] = lambda _: None,
+    on_published: Callable[[Report], None] = lambda _: None,
 ) -> Report:
     """Segment a video and write what is asked for.
 
@@ -111,6 +112,7 @@ def run(
         past: results of all frames, if they are known: nothing is kept then.
         on_begin: told once the inputs have been checked.
         on_frame: told after each frame.
+        on_published: told when the outputs have their names, while checkpoints are still there.
 
     Raises:
         LivosError: an input that cannot be used or an output that cannot be written.
@@ -224,17 +226,19 @@ def run(
         for sink in sinks:
             warnings += sink.warnings
         warnings += watch.warnings()
-    return Report(
-        frames=frames,
-        seconds=time.monotonic() - started,
-        ids=tuple(ids),
-        names=keys.object_names,
-        outputs=files,
-        size=(info.height, info.width),
-        network_size=network_size,
-        peak_memory=peak_memory(device),
-        warnings=tuple(dict.fromkeys(warnings)),  # a resumed run may say some twice
-    )
+        report = Report(
+            frames=frames,
+            seconds=time.monotonic() - started,
+            ids=tuple(ids),
+            names=keys.object_names,
+            outputs=files,
+            size=(info.height, info.width),
+            network_size=network_size,
+            peak_memory=peak_memory(device),
+            warnings=tuple(dict.fromkeys(warnings)),  # a resumed run may say some twice
+        )
+        on_published(report)
+    return report
 
 
 def is_repeatable(video: str | Path) -> bool:

@@ -314,6 +314,7 @@ def test_beside_the_videos_and_with_a_sheet_each(
     [
         (["-o", "-"], "takes one video"),
         (["-o", "videos/a.mp4"], "names a file"),
+        (["-o", "all.mkv"], "names a file"),
         (["--preview", "x/sheet.png"], "a name alone"),
         (["--save", "gif"], "unknown kind"),
         (["--palette", "mud"], "is not a colour"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchRequest", "run_batch"]
 
 FAILURES_SHOWN = 20
+MOST_LOCKS = 100
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,11 @@ def run_batch(request: BatchRequest) -> int:
     )
     if request.dry_run:
         return _show_plan(((item, settle(item, batch)) for item in items), request)
-    folders = [request.output.output or folder for folder in {item.folder for item in items}]
+    target = request.output.output
+    folders = {target.absolute()} if target is not None else {item.folder for item in items}
     with ExitStack() as stack:
-        for folder in sorted(set(folders)):
+        # Where there are many, each video's own lock must do: files cannot be open without limit.
+        for folder in sorted(folders)[:MOST_LOCKS]:
             stack.enter_context(locked(folder))
         report = ReportFile(
             request.report or (request.output.output or Path.cwd()) / "report.jsonl"
@@ -99,11 +102,14 @@ def run_batch(request: BatchRequest) -> int:
 
 
 def _check(request: BatchRequest) -> None:
+    from livos_cli.outputs import names_a_file
+
     output = request.output
     if str(output.output) == "-":
         raise UsageError("-o - takes one video", "give a folder with -o")
-    if output.output is not None and output.output.is_file():
-        raise UsageError(f"-o {output.output} names a file", "give a folder for several videos")
+    target = output.output
+    if target is not None and (target.is_file() or names_a_file(target)):
+        raise UsageError(f"-o {target} names a file", "give a folder for several videos")
     if output.preview is not None and output.preview.parent != Path():
         raise UsageError(
             f"--preview {output.preview}: of several videos, each has its own beside its outputs",
@@ -153,7 +159,7 @@ def _records(
             todo.append(item)
     if not todo:
         return
-    stop.armed = bool(batch.checkpoint)
+    stop.armed = True
     if request.engine == "ray":
         from livos_cli.cluster import Cluster, work_on_ray
 
@@ -167,9 +173,11 @@ def _records(
     from livos_cli.weights.load import load_model
 
     model = load_model(request.weights, device=request.device, precision=request.precision)
+    display.stop = stop
     for item in todo:
         if stop():
             raise InterruptionError("interrupted between two videos")
+        stop.armed = True
         display.next(item)
         yield work(item, batch, model, stop=stop, watcher=display)
 
@@ -211,6 +219,7 @@ class BatchDisplay:
         self._console = stderr_console()
         self._stdout = sys.stdout
         self._bar: Bar | None = None
+        self.stop: Stop | None = None
         self.counts: Counter[str] = Counter()
         self._failures: list[Record] = []
         self._warned = False
@@ -244,6 +253,8 @@ class BatchDisplay:
             self._bar.reset(self._one, description=short_name, extra="", visible=True)
 
     def begin(self, begin: Begin) -> None:
+        if self.stop is not None:  # what has no checkpoints does not stop at a frame
+            self.stop.armed = begin.resumed is not None
         if self._bar is not None:
             total = begin.frames + begin.back if begin.frames else None
             self._bar.update(self._one, total=total)
@@ -277,10 +288,17 @@ class BatchDisplay:
                 style="red" if record.status == "failed" else None,
             )
         if self._request.as_json:
-            print(record.as_json(), flush=True, file=self._stdout)
+            self._result(record.as_json())
         elif not self._request.quiet and record.status == "done":
             for path in record.outputs.values():
-                print(one_line(short(Path(path))), flush=True, file=self._stdout)
+                self._result(one_line(short(Path(path))))
+
+    def _result(self, line: str) -> None:
+        """To stdout; where that is the terminal with the bars on it, above them."""
+        if self._bar is not None and self._stdout.isatty():
+            self._console.print(line, markup=False)
+        else:
+            print(line, flush=True, file=self._stdout)
 
     def close(self, report: Path, *, interrupted: bool = False) -> None:
         """The closing table."""
@@ -296,11 +314,12 @@ class BatchDisplay:
             numbers = [self.counts["done"], self.counts["skipped"], self.counts["failed"], left]
             table.add_row(*map(str, numbers))
             self._console.print(table)
-            for record in self._failures:
+            # In a long run they have scrolled away.
+            for record in self._failures if self._total > FAILURES_SHOWN else ():
                 text = f"{one_line(record.video)}: {_told(record)}"
                 self._console.print(text, markup=False, style="red")
             if (more := self.counts["failed"] - len(self._failures)) > 0:
-                self._console.print(f"and {more} more")
+                self._console.print(f"and {more} more failed: see the report")
             self._console.print(f"report: {short(report)}", markup=False)
         if interrupted and not self._request.quiet:
             self._console.print("interrupted; run the same command again to go on from there")

@@ -164,6 +164,9 @@ class Partial:
         if isinstance(path, Stdout):
             return
         try:
+            if self.temporary.is_file():  # of folders, the system writes each file when it likes
+                with self.temporary.open("rb") as file:
+                    os.fsync(file.fileno())
             if not overwrite:
                 _rename_to_free(self.temporary, path)
             elif path.is_dir() and self.temporary.is_dir():
