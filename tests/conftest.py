@@ -17,7 +17,8 @@ import torch
 # Tests that run beside each other (`pytest -n 2`) have a core each: threads of both would only
 # wait for one another.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+    torch.set_num_threads(1)  # of this one, which has read its environment already
 
 # Where there is no GPU the kernels run in Triton's interpreter: said before triton is imported.
 if not torch.cuda.is_available():
