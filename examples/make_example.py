@@ -34,8 +34,8 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (
         # "bitexact" leaves out random identifiers: the same files every time.
-        av.open(str(folder / "clip.mp4"), "w", options={"fflags": "bitexact"}) as clip,
-        av.open(str(folder / "truth.mkv"), "w", options={"fflags": "bitexact"}) as truth,
+        av.open(str(folder / "clip.mp4"), "w", options={"fflags": "+bitexact"}) as clip,
+        av.open(str(folder / "truth.mkv"), "w", options={"fflags": "+bitexact"}) as truth,
     ):
         options = {"crf": "24", "preset": "slow", "threads": "1"}
         picture: Any = clip.add_stream("libx264", rate=RATE, options=options)

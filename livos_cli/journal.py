@@ -29,7 +29,7 @@ from livos_cli.spool import read_result, write_result
 from livos_cli.video.sinks import Decided
 from livos_cli.video.source import Frame
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "discard"]
 
 LOCK, RESULTS, STATE = "lock", "results", "state.safetensors"
 
@@ -172,12 +172,7 @@ class Journal:
         self._thread.abort()
         keep = keep and (self.folder / STATE).exists()
         if not keep:
-            # The lock goes last, or another process could begin in what is being removed.
-            for name in (STATE, RESULTS, PUBLISHING):
-                with contextlib.suppress(OSError):
-                    (self.folder / name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                shutil.rmtree(self.folder)
+            _empty(self.folder)
         self._lock.release()
         if not keep:
             for folder in (self.folder.parent, *self._made):
@@ -201,6 +196,25 @@ class Journal:
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk
                 self._file.close()
+
+
+def discard(folder: Path) -> None:
+    """Remove the checkpoints of a run that was killed when its results were there already."""
+    try:
+        with FileLock(folder / LOCK, blocking=False):
+            _empty(folder)
+    except (Timeout, OSError):
+        pass  # somebody is at it, or it cannot be removed
+
+
+def _empty(folder: Path) -> None:
+    """Remove a journal's folder; whoever calls holds its lock."""
+    # The lock goes last, or another process could begin in what is being removed.
+    for name in (STATE, RESULTS, PUBLISHING):
+        with contextlib.suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        shutil.rmtree(folder)
 
 
 def _remove_leftovers(path: Path) -> None:

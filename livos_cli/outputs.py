@@ -7,7 +7,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def plan_outputs(
     return paths
 
 
-def journal_folder(paths: dict[str, Path | Stdout]) -> Path | None:
+def journal_folder(paths: Mapping[str, Path | Stdout]) -> Path | None:
     """Where checkpoints of a run that writes these are; None if nothing stays."""
     first = next((path for path in paths.values() if isinstance(path, Path)), None)
     return first and first.absolute().parent / RECORDS / f"{first.name}.unfinished"

@@ -13,7 +13,7 @@ from livos_cli.errors import InputError, LivosError, OutputError
 from livos_cli.fingerprint import of_mask, of_settings, of_source
 from livos_cli.manifest import Manifest
 from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.outputs import plan_outputs
+from livos_cli.outputs import journal_folder, plan_outputs
 from livos_cli.video.container import is_url
 
 __all__ = ["Batch", "Prepared", "Record", "ReportFile", "failed", "prepare", "settle"]
@@ -71,16 +71,25 @@ class Prepared:
     made_from: str  # and of settings and weights
 
 
-def settle(item: Item, batch: Batch) -> Record | None:
+def settle(item: Item, batch: Batch, *, tidy: bool = True) -> Record | None:
     """The record of a video for which nothing is to be done: finished, or impossible; else None.
 
     What can be known from names and manifests alone; no video is opened.
+
+    Args:
+        item: the video.
+        batch: what is the same for all.
+        tidy: remove what a run left that was killed right after it had finished this video.
     """
     try:
         ready = prepare(item, batch)
         if ready.manifest.done(ready.outputs, ready.made_from):
             outputs = {kind: str(path) for kind, path in ready.outputs.items()}
             frames = ready.manifest.frames
+            if tidy and (journal := journal_folder(ready.outputs)) and journal.exists():
+                from livos_cli.journal import discard
+
+                discard(journal)
             return Record(item.video, item.mask, "skipped", outputs, frames, weights=batch.weights)
     except LivosError as error:
         return failed(item, batch, error)

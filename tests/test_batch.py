@@ -239,6 +239,16 @@ def test_a_folder_is_done_then_skipped_then_redone(
     assert again["d"]["frames"] == 6
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.mkv")} == written
 
+    # Killed with its results named and noted, but its checkpoints still there.
+    for name in ("state.safetensors", "results", "publishing.json", "lock"):
+        (out / ".livos" / "e.mask.mkv.unfinished").mkdir(exist_ok=True)
+        (out / ".livos" / "e.mask.mkv.unfinished" / name).write_bytes(b"")
+    livos(*command, "--dry-run", cwd=tmp_path)
+    assert len(list(out.rglob("*.unfinished"))) == 1
+    livos(*command, cwd=tmp_path)
+    assert not list(out.rglob("*.unfinished"))
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*.mkv")} == written
+
     (out / "a.mask.mkv").unlink()  # gone
     put(tmp_path / "masks" / "a.png", tmp_path / "keep.png")
     write_png(tmp_path / "masks" / "b c.png", scene(48, 64, 1, seed=9)[0][1], "gray")  # changed

@@ -72,7 +72,7 @@ def run_batch(request: BatchRequest) -> int:
         request.checkpoint,
     )
     if request.dry_run:
-        return _show_plan(((item, settle(item, batch)) for item in items), request)
+        return _show_plan(((i, settle(i, batch, tidy=False)) for i in items), request)
     target = request.output.output
     folders = {target.absolute()} if target is not None else {item.folder for item in items}
     with ExitStack() as stack:

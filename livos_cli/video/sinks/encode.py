@@ -30,7 +30,8 @@ SOUND = {
 # Matroska hands frames on in clusters, of a second by default: whoever waits at the other end of
 # a pipe gets each frame when the next one comes.
 LIVE = {"cluster_time_limit": "1", "flush_packets": "1"}
-EXACT = {"fflags": "bitexact"}  # the same bytes every run: no random identifier of the file
+# The same bytes every run: no random identifier of the file. The + leaves other flags as they are.
+EXACT = {"fflags": "+bitexact"}
 
 
 @dataclass(frozen=True)
