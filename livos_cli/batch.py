@@ -81,6 +81,7 @@ def _attempt(
         return known  # another machine may have done it meanwhile
     ready = prepare(item, batch)
     assert item.mask is not None
+    made_from = ready.made_from  # now: files may change while they are worked on
     keep = None
     if batch.checkpoint:
         keep = Keep(batch.weights, batch.checkpoint, ready.inputs, stop)
@@ -94,7 +95,7 @@ def _attempt(
             "seconds": round(report.seconds, 3),
         }
         try:
-            ready.manifest.write(report.outputs, ready.made_from, facts)
+            ready.manifest.write(report.outputs, made_from, facts)
         except OSError as error:
             raise OutputError(
                 f"cannot write {ready.manifest.path} ({error.strerror})", "free some space"

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePath
 
 from livos_cli import remote
@@ -42,14 +43,14 @@ class _Found:
     under: PurePath = HERE  # folder between the one that was given and it
     problem: LivosError | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         if is_url(self.video):
             return self.video.split("::")[0].rstrip("/").rsplit("/", 1)[-1]
         name = os.path.basename(self.video)  # noqa: PTH119 - of 10,000 names
         return name if name not in ("", ".", "..") else Path(self.video).resolve().name
 
-    @property
+    @cached_property
     def stem(self) -> str:
         if is_url(self.video):
             return stem_of(self.video.split("::")[0])

@@ -14,7 +14,7 @@ from livos_cli.fingerprint import of_mask, of_settings, of_source
 from livos_cli.manifest import Manifest
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.outputs import journal_folder, plan_outputs
-from livos_cli.video.container import is_url
+from livos_cli.video.container import check_exists, is_url
 
 __all__ = ["Batch", "Prepared", "Record", "ReportFile", "failed", "prepare", "settle"]
 
@@ -64,11 +64,30 @@ class Record:
 class Prepared:
     """What is known of a video before it is opened."""
 
+    video: str
+    mask: str
+    settings: str  # digest of settings and weights
     output: RunOptions
     outputs: dict[str, Path]
     manifest: Manifest
-    inputs: str  # digest of video and mask
-    made_from: str  # and of settings and weights
+
+    @cached_property
+    def inputs(self) -> str:
+        """Digest of video and mask; raises InputError if they cannot be read."""
+        try:
+            return " ".join(
+                remote.identity(where) if is_url(where) else of(Path(where))
+                for where, of in ((self.video, of_source), (self.mask, of_mask))
+            )
+        except OSError as error:
+            raise InputError(
+                f"{error.filename} cannot be read ({error.strerror})", "check the path"
+            ) from None
+
+    @property
+    def made_from(self) -> str:
+        """And of settings and weights."""
+        return f"{self.settings} {self.inputs}"
 
 
 def settle(item: Item, batch: Batch, *, tidy: bool = True) -> Record | None:
@@ -83,7 +102,8 @@ def settle(item: Item, batch: Batch, *, tidy: bool = True) -> Record | None:
     """
     try:
         ready = prepare(item, batch)
-        if ready.manifest.done(ready.outputs, ready.made_from):
+        # What has no manifest is to be done: its mask need not be read for that.
+        if ready.manifest.facts and ready.manifest.done(ready.outputs, ready.made_from):
             outputs = {kind: str(path) for kind, path in ready.outputs.items()}
             frames = ready.manifest.frames
             if tidy and (journal := journal_folder(ready.outputs)) and journal.exists():
@@ -103,6 +123,8 @@ def prepare(item: Item, batch: Batch) -> Prepared:
     assert item.mask is not None
     if is_url(item.video) and not remote.is_remote(item.video):
         raise InputError(f"{item.video} is a stream", "give it alone")
+    if not is_url(item.video):
+        check_exists(item.video)
     manifest = Manifest(item.folder, item.stem)
     output = replace(batch.output, output=item.folder)
     if output.preview is not None:
@@ -111,16 +133,7 @@ def prepare(item: Item, batch: Batch) -> Prepared:
     outputs = {kind: path for kind, path in paths.items() if isinstance(path, Path)}
     if any(path.exists() for path in outputs.values()):
         output = replace(output, overwrite=True)  # all that is there is ours
-    try:
-        inputs = " ".join(
-            remote.identity(where) if is_url(where) else of(Path(where))
-            for where, of in ((item.video, of_source), (item.mask, of_mask))
-        )
-    except OSError as error:
-        raise InputError(
-            f"{error.filename} cannot be read ({error.strerror})", "check the path"
-        ) from None
-    return Prepared(output, outputs, manifest, inputs, f"{batch.settings} {inputs}")
+    return Prepared(item.video, item.mask, batch.settings, output, outputs, manifest)
 
 
 def failed(item: Item, batch: Batch, error: LivosError) -> Record:
