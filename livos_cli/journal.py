@@ -24,14 +24,15 @@ from torch import Tensor
 
 from livos_cli.errors import InputError, OutputError
 from livos_cli.files import synced
-from livos_cli.outputs import PUBLISHING, SinkThread, unpublished
+from livos_cli.outputs import SinkThread
+from livos_cli.records import JOURNAL_LOCK, PUBLISHING, empty_journal, unpublished
 from livos_cli.spool import read_result, write_result
 from livos_cli.video.sinks import Decided
 from livos_cli.video.source import Frame
 
-__all__ = ["Journal", "discard"]
+__all__ = ["Journal"]
 
-LOCK, RESULTS, STATE = "lock", "results", "state.safetensors"
+RESULTS, STATE = "results", "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Journal:
         self._made = [p for p in (folder, *folder.parents) if not p.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(folder / LOCK, blocking=False)
+            self._lock = FileLock(folder / JOURNAL_LOCK, blocking=False)
             self._lock.acquire()
         except Timeout:
             raise OutputError(
@@ -172,7 +173,7 @@ class Journal:
         self._thread.abort()
         keep = keep and (self.folder / STATE).exists()
         if not keep:
-            _empty(self.folder)
+            empty_journal(self.folder)
         self._lock.release()
         if not keep:
             for folder in (self.folder.parent, *self._made):
@@ -196,25 +197,6 @@ class Journal:
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk
                 self._file.close()
-
-
-def discard(folder: Path) -> None:
-    """Remove the checkpoints of a run that was killed when its results were there already."""
-    try:
-        with FileLock(folder / LOCK, blocking=False):
-            _empty(folder)
-    except (Timeout, OSError):
-        pass  # somebody is at it, or it cannot be removed
-
-
-def _empty(folder: Path) -> None:
-    """Remove a journal's folder; whoever calls holds its lock."""
-    # The lock goes last, or another process could begin in what is being removed.
-    for name in (STATE, RESULTS, PUBLISHING):
-        with contextlib.suppress(OSError):
-            (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        shutil.rmtree(folder)
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from livos_cli.errors import OutputError
-from livos_cli.outputs import RECORDS
+from livos_cli.records import RECORDS
 
 __all__ = ["locked"]
 

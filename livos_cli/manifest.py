@@ -9,7 +9,7 @@ from typing import Any
 
 from livos_cli import __version__
 from livos_cli.files import synced
-from livos_cli.outputs import RECORDS
+from livos_cli.records import RECORDS
 
 __all__ = ["Manifest"]
 

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from livos_cli.errors import OutputError, UsageError
 from livos_cli.options import RunOptions
+from livos_cli.records import journal_folder, unpublished
 from livos_cli.video.container import is_url, stem_of
 from livos_cli.video.preview import check_suffix
 from livos_cli.video.sinks import KINDS, Decided, Kind, Sink, Stdout
 from livos_cli.video.source import Frame
 
 __all__ = [
-    "PUBLISHING",
-    "RECORDS",
     "SinkThread",
     "check_kinds",
-    "journal_folder",
     "names_a_file",
     "plan_outputs",
-    "unpublished",
 ]
 
 FILE_SUFFIXES = frozenset(  # never of folders
     {".avi", ".json", ".jsonl", ".mkv", ".mov", ".mp4", ".png", ".svg", ".webm"}
 )
-PUBLISHING = "publishing.json"
-RECORDS = ".livos"  # the folder beside the outputs for what livos keeps to itself
 SINK_QUEUE = 4  # frames waiting for a sink, at most
 
 
@@ -123,20 +117,6 @@ def plan_outputs(
         holds = row if row is not None and row.suffix(output).endswith("/") else None
         _check_replaceable(path, holds)
     return paths
-
-
-def journal_folder(paths: Mapping[str, Path | Stdout]) -> Path | None:
-    """Where checkpoints of a run that writes these are; None if nothing stays."""
-    first = next((path for path in paths.values() if isinstance(path, Path)), None)
-    return first and first.absolute().parent / RECORDS / f"{first.name}.unfinished"
-
-
-def unpublished(folder: Path) -> frozenset[Path]:
-    """Outputs that a run was naming when it was killed: they are livos's to replace."""
-    try:
-        return frozenset(map(Path, json.loads((folder / PUBLISHING).read_text())))
-    except (OSError, ValueError):
-        return frozenset()
 
 
 def _one_stream(kinds: list[str], output: RunOptions) -> str:

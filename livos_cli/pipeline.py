@@ -18,7 +18,8 @@ from livos_cli.framing import working_size
 from livos_cli.journal import Journal
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep, Position, RunOptions, SegmentOptions
-from livos_cli.outputs import SinkThread, journal_folder, plan_outputs
+from livos_cli.outputs import SinkThread, plan_outputs
+from livos_cli.records import journal_folder
 from livos_cli.tracking import find, make_tracker
 from livos_cli.video.container import is_url
 from livos_cli.video.masks import KeyMasks, settle_origin

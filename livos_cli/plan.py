@@ -13,7 +13,8 @@ from livos_cli.errors import InputError, LivosError, OutputError
 from livos_cli.fingerprint import of_mask, of_settings, of_source
 from livos_cli.manifest import Manifest
 from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.outputs import journal_folder, plan_outputs
+from livos_cli.outputs import plan_outputs
+from livos_cli.records import discard_journal, journal_folder
 from livos_cli.video.container import check_exists, is_url
 
 __all__ = ["Batch", "Prepared", "Record", "ReportFile", "failed", "prepare", "settle"]
@@ -107,9 +108,7 @@ def settle(item: Item, batch: Batch, *, tidy: bool = True) -> Record | None:
             outputs = {kind: str(path) for kind, path in ready.outputs.items()}
             frames = ready.manifest.frames
             if tidy and (journal := journal_folder(ready.outputs)) and journal.exists():
-                from livos_cli.journal import discard
-
-                discard(journal)
+                discard_journal(journal)
             return Record(item.video, item.mask, "skipped", outputs, frames, weights=batch.weights)
     except LivosError as error:
         return failed(item, batch, error)

@@ -16,8 +16,9 @@ from livos_cli.files import synced
 from livos_cli.fingerprint import of_mask, of_run, of_source
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Position, RunOptions, SegmentOptions
-from livos_cli.outputs import journal_folder, plan_outputs
+from livos_cli.outputs import plan_outputs
 from livos_cli.pipeline import open_video
+from livos_cli.records import journal_folder
 from livos_cli.spool import read_result, write_result
 from livos_cli.tracking import make_tracker, track
 from livos_cli.video.masks import KeyMasks

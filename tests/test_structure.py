@@ -27,25 +27,28 @@ ALLOWED: dict[str, set[str]] = {
     "upload": {"video"},
     "video": BASICS,
     "weights": BASICS | {"device", "files", "network"},
-    "outputs": BASICS | {"video"},
+    "records": set(),
+    "outputs": BASICS | {"records", "video"},
     "fingerprint": BASICS | {"livos_cli", "video"},
-    "journal": BASICS | {"files", "outputs", "spool", "video"},
+    "journal": BASICS | {"files", "outputs", "records", "spool", "video"},
     "spool": BASICS | {"video"},
     "watch": set(),
     "tracking": BASICS | {"network", "spool", "tracker", "upload", "video"},
     "pipeline": BASICS
-    | {"device", "fingerprint", "framing", "journal", "network", "outputs", "tracking", "video"}
-    | {"watch"},
+    | {"device", "fingerprint", "framing", "journal", "network", "outputs", "records"}
+    | {"tracking", "video", "watch"},
     "remote": BASICS,
-    "lock": BASICS | {"outputs"},
-    "manifest": {"files", "livos_cli", "outputs"},
+    "lock": BASICS | {"records"},
+    "manifest": {"files", "livos_cli", "records"},
     "discover": BASICS | {"livos_cli", "remote", "video"},
     "plan": BASICS
-    | {"discover", "fingerprint", "livos_cli", "manifest", "outputs", "remote", "video"},
+    | {"discover", "fingerprint", "livos_cli", "manifest", "outputs", "records", "remote"}
+    | {"video"},
     "batch": BASICS
     | {"device", "discover", "livos_cli", "network", "pipeline", "plan", "remote", "video"},
     "stretches": BASICS
-    | {"files", "fingerprint", "network", "outputs", "pipeline", "spool", "tracking", "video"},
+    | {"files", "fingerprint", "network", "outputs", "pipeline", "records", "spool"}
+    | {"tracking", "video"},
     "cluster": BASICS | {"batch", "discover", "network", "plan", "stretches", "video", "weights"},
     "api": BASICS | {"network", "pipeline", "tracking", "video", "weights"},
     "training": BASICS | {"datasets", "device", "network", "video", "weights", "livos_kernels"},
