@@ -214,11 +214,13 @@ def long_clip(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"video": video, "mask": write_png(folder / "m.png", made[0][1], "gray")}
 
 
-def begun(clip: dict[str, Path], out: Path, *more: object) -> subprocess.Popen[str]:
+def begun(
+    clip: dict[str, Path], out: Path, *more: object, under: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
     """The command, when its first frames are written."""
     process = subprocess.Popen(
-        command(clip["video"], "-m", clip["mask"], "-o", out, "--device", "cpu",
-                "--save", "mask", "--save", "png", *more),
+        [*under, *command(clip["video"], "-m", clip["mask"], "-o", out, "--device", "cpu",
+                "--save", "mask", "--save", "png", *more)],
         stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
@@ -260,6 +262,16 @@ def test_interrupted_twice_stops_at_once(long_clip: dict[str, Path], tmp_path: P
     assert process.returncode in (130, 143), said
     assert "Traceback" not in said
     assert not list(tmp_path.glob(".long*"))
+
+
+@posix
+def test_what_is_ignored_stays_ignored(long_clip: dict[str, Path], tmp_path: Path) -> None:
+    """As by nohup: the terminal is closed, and the run goes on."""
+    process = begun(long_clip, tmp_path, "--end", "40f", under=("nohup",))
+    process.send_signal(signal.SIGHUP)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert len(list((tmp_path / "long").iterdir())) == 40
 
 
 @posix

@@ -55,7 +55,9 @@ def main() -> None:
 
     # A polite kill or a closed terminal cleans up as Ctrl-C does; shells report 128 + the signal.
     for name in ("SIGTERM", "SIGHUP"):
-        if number := getattr(signal, name, None):
+        number = getattr(signal, name, None)
+        # What is ignored stays so: that is how nohup keeps a command running.
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         code = app(standalone_mode=False)

@@ -27,7 +27,9 @@ class Stop:
 
     def __enter__(self) -> Stop:
         for name in SIGNALS:
-            if (number := getattr(signal, name, None)) is not None:
+            number = getattr(signal, name, None)
+            # What is ignored stays so: that is how nohup and shells keep a command running.
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._take)
         return self
 
