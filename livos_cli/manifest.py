@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,9 @@ class Manifest:
         for kind, path in outputs.items():
             entries[path.name] = {"kind": kind, "made_from": made_from, "is": _state(path)}
         self.facts = {"format": FORMAT, "livos": __version__, **facts, "outputs": entries}
+        # What a run left that was killed right here: its video is done again, by one process.
+        for left in self.path.parent.glob(f".{escape(self.path.name)}.partial-*"):
+            left.unlink(missing_ok=True)
         with synced(self.path) as temporary:
             temporary.write_text(json.dumps(self.facts, indent=1))
 

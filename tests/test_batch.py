@@ -250,6 +250,7 @@ def test_a_folder_is_done_then_skipped_then_redone(
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.mkv")} == written
 
     (out / "a.mask.mkv").unlink()  # gone
+    (out / ".livos" / ".a.json.partial-1").touch()  # killed while it noted the results
     put(tmp_path / "masks" / "a.png", tmp_path / "keep.png")
     write_png(tmp_path / "masks" / "b c.png", scene(48, 64, 1, seed=9)[0][1], "gray")  # changed
     third = {
@@ -259,6 +260,7 @@ def test_a_folder_is_done_then_skipped_then_redone(
         "a": "done", "b c": "done", "d": "skipped", "e": "skipped", "lonely": "failed",
         "text": "failed",
     }  # fmt: skip
+    assert not list(out.rglob("*.partial-*"))
     other = livos(*command, "--max-size", "48", "--save", "mask", "--save", "png", cwd=tmp_path)
     assert [r["status"] for r in records(other.stdout)].count("done") == 4
     only = livos(*command, "--max-size", "48", "--save", "png", cwd=tmp_path)
