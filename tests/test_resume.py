@@ -348,6 +348,25 @@ def test_killed_at_twenty_moments(tmp_path: Path) -> None:
     assert resumed >= 5  # some kills left a checkpoint behind
 
 
+@posix
+def test_killed_at_every_step(tmp_path: Path) -> None:
+    """No luck in it: killed before each change to the file system, one after the other."""
+    made = scene(48, 64, 3, objects=2, seed=1)
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "v.mp4", [rgb for rgb, _ in made])
+    write_png(tmp_path / "masks" / "v.png", made[0][1], "pal8")
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("every_step.py"), tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *wrong, steps = done.stdout.splitlines()
+    assert not wrong
+    assert int(steps.split()[0]) > 20
+
+
 def visible(name: str) -> bool:
     return not any(part.startswith(".") for part in Path(name).parts)
 
