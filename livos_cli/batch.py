@@ -18,7 +18,7 @@ from livos_cli.errors import InterruptionError, LivosError, OutputError
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep
 from livos_cli.pipeline import Begin, Progress, Report, run
-from livos_cli.plan import Batch, Record, failed, prepare, settle
+from livos_cli.plan import Batch, Record, failed, finished, prepare
 from livos_cli.video.container import is_url
 
 __all__ = ["Watcher", "work"]
@@ -77,9 +77,9 @@ def _attempt(
     stop: Callable[[], bool],
     watcher: Watcher | None,
 ) -> Record:
-    if (known := settle(item, batch)) is not None:
-        return known  # another machine may have done it meanwhile
     ready = prepare(item, batch)
+    if (known := finished(item, batch, ready)) is not None:
+        return known  # another machine may have done it meanwhile
     assert item.mask is not None
     made_from = ready.made_from  # now: files may change while they are worked on
     keep = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from livos_cli.errors import OutputError
 
-__all__ = ["synced", "whole", "write_whole"]
+__all__ = ["remove_leftovers", "synced", "whole", "write_whole"]
 
 
 @contextmanager
@@ -53,3 +54,14 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     with whole(path) as temporary:
         temporary.write_bytes(data)
+
+
+def remove_leftovers(path: Path) -> None:
+    """What a killed run left beside a file or folder; whoever calls holds the lock on it."""
+    if not path.parent.is_dir():
+        return
+    for other in list(path.parent.iterdir()):
+        if other.name.startswith(f".{path.name}.old-") and not path.exists():
+            other.rename(path)  # it was about to be replaced
+        elif other.name.startswith((f".{path.name}.old-", f".{path.name}.partial-")):
+            shutil.rmtree(other) if other.is_dir() else other.unlink()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from livos_cli.errors import InputError, OutputError
-from livos_cli.files import synced
+from livos_cli.files import remove_leftovers, synced
 from livos_cli.outputs import SinkThread
 from livos_cli.records import JOURNAL_LOCK, PUBLISHING, empty_journal, unpublished
 from livos_cli.spool import read_result, write_result
@@ -81,7 +80,7 @@ class Journal:
         try:
             if folder not in self._made:
                 for path in outputs:
-                    _remove_leftovers(path)
+                    remove_leftovers(path)
             past = self._read_past()
             self.resumed = 0 if past is None else past.frames
             self.past_warnings = [] if past is None else past.warnings
@@ -197,17 +196,6 @@ class Journal:
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk
                 self._file.close()
-
-
-def _remove_leftovers(path: Path) -> None:
-    """What a killed run left beside an output: nobody else is at it, for we hold the lock."""
-    if not path.parent.is_dir():
-        return
-    for other in list(path.parent.iterdir()):
-        if other.name.startswith(f".{path.name}.old-") and not path.exists():
-            other.rename(path)  # it was about to be replaced
-        elif other.name.startswith((f".{path.name}.old-", f".{path.name}.partial-")):
-            shutil.rmtree(other) if other.is_dir() else other.unlink()
 
 
 def _cannot_write(folder: Path, error: OSError) -> OutputError:

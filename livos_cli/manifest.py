@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from glob import escape
 from pathlib import Path
 from typing import Any
 
 from livos_cli import __version__
-from livos_cli.files import synced
+from livos_cli.files import remove_leftovers, synced
 from livos_cli.records import RECORDS
 
 __all__ = ["Manifest"]
@@ -65,8 +64,7 @@ class Manifest:
             entries[path.name] = {"kind": kind, "made_from": made_from, "is": _state(path)}
         self.facts = {"format": FORMAT, "livos": __version__, **facts, "outputs": entries}
         # What a run left that was killed right here: its video is done again, by one process.
-        for left in self.path.parent.glob(f".{escape(self.path.name)}.partial-*"):
-            left.unlink(missing_ok=True)
+        remove_leftovers(self.path)
         with synced(self.path) as temporary:
             temporary.write_text(json.dumps(self.facts, indent=1))
 

@@ -32,8 +32,8 @@ SINK_QUEUE = 4  # frames waiting for a sink, at most
 
 
 def names_a_file(path: Path) -> bool:
-    """Whether a path that need not exist is meant for a file, by its suffix."""
-    return not path.is_dir() and path.suffix.lower() in FILE_SUFFIXES
+    """Whether a path is no folder, or, where there is nothing yet, is meant for a file."""
+    return not path.is_dir() and (path.exists() or path.suffix.lower() in FILE_SUFFIXES)
 
 
 def check_kinds(kinds: Iterable[str]) -> None:
@@ -92,7 +92,7 @@ def plan_outputs(
             )
         else:
             paths[kinds[0]] = _place(target, stem, suffix)
-    elif target is not None and not target.is_dir() and (target.exists() or names_a_file(target)):
+    elif target is not None and names_a_file(target):
         raise UsageError(f"-o {target} names a file", "give a folder for several kinds")
     else:
         for kind in kinds:

@@ -17,7 +17,7 @@ from livos_cli.outputs import plan_outputs
 from livos_cli.records import discard_journal, journal_folder
 from livos_cli.video.container import check_exists, is_url
 
-__all__ = ["Batch", "Prepared", "Record", "ReportFile", "failed", "prepare", "settle"]
+__all__ = ["Batch", "Prepared", "Record", "ReportFile", "failed", "finished", "prepare", "settle"]
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,22 @@ def settle(item: Item, batch: Batch, *, tidy: bool = True) -> Record | None:
         tidy: remove what a run left that was killed right after it had finished this video.
     """
     try:
-        ready = prepare(item, batch)
-        # What has no manifest is to be done: its mask need not be read for that.
-        if ready.manifest.facts and ready.manifest.done(ready.outputs, ready.made_from):
-            outputs = {kind: str(path) for kind, path in ready.outputs.items()}
-            frames = ready.manifest.frames
-            if tidy and (journal := journal_folder(ready.outputs)) and journal.exists():
-                discard_journal(journal)
-            return Record(item.video, item.mask, "skipped", outputs, frames, weights=batch.weights)
+        return finished(item, batch, prepare(item, batch), tidy=tidy)
     except LivosError as error:
         return failed(item, batch, error)
-    return None
+
+
+def finished(item: Item, batch: Batch, ready: Prepared, *, tidy: bool = True) -> Record | None:
+    """The record of a video whose results are all there; else None. Arguments as of `settle`."""
+    # What has no manifest is to be done: its mask need not be read for that.
+    if not (ready.manifest.facts and ready.manifest.done(ready.outputs, ready.made_from)):
+        return None
+    journal = journal_folder(ready.outputs)
+    if tidy and journal is not None and journal.exists():
+        discard_journal(journal)
+    outputs = {kind: str(path) for kind, path in ready.outputs.items()}
+    frames = ready.manifest.frames
+    return Record(item.video, item.mask, "skipped", outputs, frames, weights=batch.weights)
 
 
 def prepare(item: Item, batch: Batch) -> Prepared:
@@ -122,8 +127,7 @@ def prepare(item: Item, batch: Batch) -> Prepared:
     assert item.mask is not None
     if is_url(item.video) and not remote.is_remote(item.video):
         raise InputError(f"{item.video} is a stream", "give it alone")
-    if not is_url(item.video):
-        check_exists(item.video)
+    check_exists(item.video)
     manifest = Manifest(item.folder, item.stem)
     output = replace(batch.output, output=item.folder)
     if output.preview is not None:

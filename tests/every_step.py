@@ -3,7 +3,7 @@
     python tests/every_step.py FOLDER
 
 FOLDER holds videos/ and masks/. Prints how many steps there were, and on which it went wrong.
-Each run is a fork of this process, which has imported everything: fifty runs in half a minute.
+Each run is a fork of this process, which has imported everything.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import torch
+from media import files, visible
 
 from livos_cli.cli import main
 
@@ -62,12 +63,7 @@ def run(root: Path, out: Path, kill_at: int) -> int:
 
 def results(out: Path) -> dict[str, bytes]:
     """What a user sees, but for the report."""
-    found = {path.relative_to(out): path for path in out.rglob("*") if path.is_file()}
-    return {
-        str(name): path.read_bytes()
-        for name, path in found.items()
-        if name.name != "report.jsonl" and not any(part.startswith(".") for part in name.parts)
-    }
+    return {n: data for n, data in files(out).items() if visible(n) and n != "report.jsonl"}
 
 
 def check(root: Path) -> None:

@@ -108,3 +108,15 @@ def times(path: Path) -> list[Fraction]:
     """Presentation times of every frame, seconds."""
     with av.open(str(path)) as container:
         return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """All files under a folder, by their path in it."""
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
+
+
+def visible(name: str) -> bool:
+    """Whether no part of a path is hidden."""
+    return not any(part.startswith(".") for part in Path(name).parts)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from media import scene, write_png, write_video
+from media import files, scene, visible, write_png, write_video
 
 from livos_cli.errors import InputError, InterruptionError, OutputError
 from livos_cli.network import LiVOS
@@ -71,12 +71,6 @@ def segment(
         keep=keep,
         on_begin=(began if began is not None else []).append,
     )
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {
-        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
-    }
 
 
 @pytest.mark.parametrize("variant", ["as they are", "other codecs"])
@@ -365,10 +359,6 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
     *wrong, steps = done.stdout.splitlines()
     assert not wrong
     assert int(steps.split()[0]) > 20
-
-
-def visible(name: str) -> bool:
-    return not any(part.startswith(".") for part in Path(name).parts)
 
 
 def test_the_same_command_gives_the_same_bytes(clip: dict[str, Path], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from livos_cli import __version__
 from livos_cli.cli import bench, evaluate, info, mask, segment, train, weights
+from livos_cli.cli.stop import heeded
 
 __all__ = ["app", "main"]
 
@@ -54,11 +55,8 @@ def main() -> None:
     from livos_cli.errors import LivosError
 
     # A polite kill or a closed terminal cleans up as Ctrl-C does; shells report 128 + the signal.
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        # What is ignored stays so: that is how nohup keeps a command running.
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda received, _: sys.exit(128 + received))
+    for number in heeded(("SIGTERM", "SIGHUP")):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()

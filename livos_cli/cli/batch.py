@@ -108,7 +108,7 @@ def _check(request: BatchRequest) -> None:
     if str(output.output) == "-":
         raise UsageError("-o - takes one video", "give a folder with -o")
     target = output.output
-    if target is not None and (target.is_file() or names_a_file(target)):
+    if target is not None and names_a_file(target):
         raise UsageError(f"-o {target} names a file", "give a folder for several videos")
     if output.preview is not None and output.preview.parent != Path():
         raise UsageError(

@@ -5,12 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["Stop"]
+__all__ = ["Stop", "heeded"]
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+def heeded(names: Iterable[str]) -> Iterator[int]:
+    """Those of these signals that there are here and that are not ignored.
+
+    What is ignored stays so: that is how nohup and shells keep a command running.
+    """
+    for name in names:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            yield number
 
 
 class Stop:
@@ -26,11 +38,8 @@ class Stop:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
-        for name in SIGNALS:
-            number = getattr(signal, name, None)
-            # What is ignored stays so: that is how nohup and shells keep a command running.
-            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._take)
+        for number in heeded(SIGNALS):
+            self._before[number] = signal.signal(number, self._take)
         return self
 
     def __exit__(self, *exc: object) -> None:
