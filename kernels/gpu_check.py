@@ -17,7 +17,8 @@ import benchmark  # beside this file
 import numpy as np
 import torch
 
-MINUTES = 7.5  # nothing is started after
+MINUTES = 7.5  # nothing is started after, unless --minutes says otherwise
+TESTS = ("tests/test_kernels.py", "tests/test_parity.py", "tests/test_precision.py")
 GIB = 2**30
 
 
@@ -106,6 +107,23 @@ def agreement(device: str, size: tuple[int, int], precision: str) -> float:
     return float(np.mean(shares))
 
 
+def tests() -> dict[str, Any]:
+    """The tests that run on the GPU where there is one."""
+    root = Path(__file__).parent.parent
+    command = [sys.executable, "-m", "pytest", "-q", "--maxfail=6", "--no-header", *TESTS]
+    done = subprocess.run(
+        [*command, "-k", "not compile"],  # for other GPUs: needs none
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    lines = done.stdout.strip().splitlines()
+    found: dict[str, Any] = {"result": lines[-1] if lines else "nothing ran"}
+    return found if done.returncode == 0 else found | {"problem": "\n".join(lines[-40:])}
+
+
 def bench(**options: Any) -> dict[str, Any]:
     """One run of `livos bench`'s measuring, in a process of its own."""
     code = (
@@ -123,7 +141,8 @@ def bench(**options: Any) -> dict[str, Any]:
         timeout=240,
     )
     if done.returncode:
-        return {"problem": done.stderr.strip().splitlines()[-1] if done.stderr else "killed"}
+        lines = done.stderr.strip().splitlines()
+        return {"problem": "\n".join(lines[-40:]) or "killed"}
     found = json.loads(done.stdout.splitlines()[-1])
     found["at"] = {int(frame): held for frame, held in found["at"].items()}
     del found["samples"]
@@ -164,6 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure all that wants a GPU.")
     parser.add_argument("result", type=Path, help="the JSON to write")
     parser.add_argument("--dry-run", action="store_true", help="small, on the CPU: try the script")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="nothing starts after")
     options = parser.parse_args()
     dry = options.dry_run
     if not dry and not torch.cuda.is_available():
@@ -178,8 +198,10 @@ def main() -> None:
 
     def part(name: str, function: Callable[[], Any]) -> Any:
         before = time.monotonic()
-        if before - started > MINUTES * 60:
+        if before - started > options.minutes * 60:
             return {"problem": "no time left"}
+        # What is finished is kept, whatever becomes of this part.
+        options.result.write_text(json.dumps(result, indent=1))
         try:
             return function()
         except Exception:
@@ -187,6 +209,8 @@ def main() -> None:
         finally:
             print(f"{name}: {time.monotonic() - before:.0f} s", flush=True)
 
+    if not dry:
+        result["tests"] = part("tests", tests)
     result["kernels"] = part("kernels", benchmark.measure)
     device, precision = ("cpu", torch.float32) if dry else ("cuda", torch.float16)
     size = (240, 160) if dry else (1080, 1920)

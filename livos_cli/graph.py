@@ -72,7 +72,8 @@ class StepGraph:
                 self._step(self._image, self.memory)
         torch.cuda.current_stream(device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # The capture's stream is one of the current device, which need not be the frame's.
+        with torch.cuda.device(device), torch.cuda.graph(graph):
             self._body()
         self._graph = graph
 

@@ -12,9 +12,11 @@ import torch
 from conftest import reference_weights
 
 from livos_cli.network import BASE, SMALL, LiVOS
+from livos_cli.network.prepare import to_device
 from livos_cli.tracker import Tracker
 from livos_cli.weights.load import load_model
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RUNS = {
     "one_object": "base",
     "three_objects_padded": "base",
@@ -35,13 +37,13 @@ def models(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     path = tmp_path_factory.mktemp("weights") / "base.pth"
     torch.save(published, path)
     return {
-        "base": load_model(path, device="cpu", precision="fp32"),
-        "small": reference_weights(LiVOS(SMALL)),
+        "base": load_model(path, device=DEVICE, precision="fp32"),
+        "small": to_device(reference_weights(LiVOS(SMALL)), torch.device(DEVICE), torch.float32),
     }
 
 
 def relative(got: torch.Tensor, want: np.ndarray) -> float:
-    return float((got - torch.from_numpy(want)).norm() / np.linalg.norm(want))
+    return float((got.cpu() - torch.from_numpy(want)).norm() / np.linalg.norm(want))
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -50,7 +52,7 @@ def test_probabilities_and_final_state(run: str, shared: Path, models: dict[str,
     tracker = Tracker(models[RUNS[run]], max_size=-1)
     for t, frame in enumerate(data["frames"]):
         mask = data[f"mask.{t}"] if f"mask.{t}" in data.files else None
-        got = tracker.step(frame, mask)
+        got = tracker.step(frame, mask).cpu()
         if t == 0:
             assert tracker.object_ids == data["ids.0"].tolist()
             continue

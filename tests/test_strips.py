@@ -14,7 +14,7 @@ import torch
 from conftest import ROOT, reference_weights
 
 from livos_cli.errors import InputError
-from livos_cli.network import BASE, SMALL, TINY, LiVOS, LiVOSConfig
+from livos_cli.network import BASE, LITE, SMALL, TINY, LiVOS, LiVOSConfig
 from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
 from livos_cli.network.model import Features, Memory
 from livos_cli.network.prepare import to_device
@@ -63,7 +63,7 @@ def tensors(*things: object) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "config", [NARROW, SMALL, BASE, None], ids=["narrow", "small", "base", "tiny"]
+    "config", [NARROW, SMALL, BASE, LITE, None], ids=["narrow", "small", "base", "lite", "tiny"]
 )
 @torch.inference_mode()
 def test_every_stage_gives_the_same_numbers(config: LiVOSConfig | None, tiny: LiVOS) -> None:

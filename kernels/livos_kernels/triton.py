@@ -30,7 +30,7 @@ DECIDE_COLUMNS = 256
 NORM_BLOCK = 1024  # partial norms added at a time
 
 # Products of float32 on tensor cores, as three of TF32: as precise as float32 to its last bits.
-_DOT = tl.constexpr("tf32x3")
+_DOT = "tf32x3"
 
 
 def interpreted() -> bool:

@@ -42,8 +42,14 @@ def train(
         ),
     ] = None,
     network: Annotated[
-        str, typer.Option(metavar="NAME", help="Started from nothing: base, small or tiny.")
-    ] = "tiny",
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="base, small, tiny, or lite, whose image encoder has seen ImageNet. With --init: "
+            "take over what has the same shape. [default: that of --init, or tiny]",
+            show_default=False,
+        ),
+    ] = None,
     normaliser: Annotated[
         Optional[str],
         typer.Option(
@@ -96,9 +102,10 @@ def train(
 
     from livos_cli.device import resolve_device
     from livos_cli.training.clips import ClipSource, default_workers
-    from livos_cli.training.loop import join_world, starting_model
+    from livos_cli.training.loop import join_world
     from livos_cli.training.loop import train as run
     from livos_cli.training.sources import SourceSpec
+    from livos_cli.training.start import starting_model
 
     specs = [SourceSpec.parse(text) for text in data]
     world = join_world(resolve_device(device))

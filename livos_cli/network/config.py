@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from livos_cli.errors import WeightsError
 
-__all__ = ["BASE", "NORMALISERS", "PRESETS", "SMALL", "TINY", "LiVOSConfig"]
+__all__ = ["BASE", "LITE", "NORMALISERS", "PRESETS", "SMALL", "TINY", "LiVOSConfig"]
 
 
 NORMALISERS = ("cumulative", "gated")
+IMAGE_BLOCKS = ("basic", "bottleneck", "efficientnet-lite0")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ class LiVOSConfig:
     between checkpoints; the structure never does.
     """
 
-    image_block: Literal["basic", "bottleneck"] = "bottleneck"  # ResNet-18 or ResNet-50 style
+    # The image encoder: ResNet-18 or ResNet-50 style, of the widths below; or EfficientNet-Lite0,
+    # whose own widths are fixed: then `stem` and `stages` are the mask encoder's alone.
+    image_block: Literal["basic", "bottleneck", "efficientnet-lite0"] = "bottleneck"
     stem: int = 64  # channels after the 7x7 convolution, both encoders
     stages: tuple[int, int, int] = (64, 128, 256)  # widths of layers 1-3, before any expansion
     image_depths: tuple[int, int, int] = (3, 4, 6)  # residual blocks a layer, image encoder
@@ -47,6 +50,8 @@ class LiVOSConfig:
     @property
     def feature_widths(self) -> tuple[int, int, int]:
         """Channels of the image features (f16, f8, f4)."""
+        if self.image_block == "efficientnet-lite0":
+            return 112, 40, 24
         expansion = 4 if self.image_block == "bottleneck" else 1
         layer1, layer2, layer3 = (width * expansion for width in self.stages)
         return layer3, layer2, layer1
@@ -63,7 +68,7 @@ class LiVOSConfig:
                 good = isinstance(one, (int, float) if isinstance(sample, float) else type(sample))
                 if not good or (isinstance(sample, int) and not 1 <= one <= 8192):
                     raise ValueError(f"{field.name} is {value!r}")
-        if self.image_block not in ("basic", "bottleneck"):
+        if self.image_block not in IMAGE_BLOCKS:
             raise ValueError(f"image_block is {self.image_block!r}")
         if self.normaliser not in NORMALISERS:
             raise ValueError(f"normaliser is {self.normaliser!r}")
@@ -116,4 +121,6 @@ TINY = LiVOSConfig(
     normaliser="gated",
     size=384,
 )
-PRESETS = {"base": BASE, "small": SMALL, "tiny": TINY}
+# An image encoder that has seen ImageNet; what it costs more is saved in the mask encoder.
+LITE = replace(TINY, image_block="efficientnet-lite0", mask_depths=(1, 1, 1))
+PRESETS = {"base": BASE, "small": SMALL, "tiny": TINY, "lite": LITE}

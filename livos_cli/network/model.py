@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from livos_cli.device import give_back_memory
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.decoder import MaskDecoder
+from livos_cli.network.efficientnet import LITE0, EfficientNetLite0
 from livos_cli.network.encoders import (
     GateProjector,
     KeyProjector,
@@ -59,6 +60,12 @@ class Memory:
     masks: Tensor  # (B, N, h, w) float32, the last frame's soft masks, averaged
 
 
+def _image_encoder(config: LiVOSConfig) -> ResNet | EfficientNetLite0:
+    if config.image_block == LITE0:
+        return EfficientNetLite0()
+    return ResNet(3, block_of(config.image_block), config.stem, config.stages, config.image_depths)
+
+
 class LiVOS(nn.Module):
     """LiVOS (CVPR 2025, arXiv 2411.02818). Holds weights, no memory; downloads nothing."""
 
@@ -68,9 +75,7 @@ class LiVOS(nn.Module):
     def __init__(self, config: LiVOSConfig) -> None:
         super().__init__()
         self.config = config
-        self.image_encoder = ResNet(
-            3, block_of(config.image_block), config.stem, config.stages, config.image_depths
-        )
+        self.image_encoder = _image_encoder(config)
         self.mask_encoder = MaskEncoder(config)
         self.key_projector = KeyProjector(config)
         self.pix_projector = PixelProjector(config)

@@ -22,7 +22,12 @@ def to_device(model: LiVOS, device: torch.device, dtype: torch.dtype) -> LiVOS:
     """Bring a network to where and how it will run: evaluation mode, no gradients.
 
     Batch norm is folded into the convolutions, so the result can neither be trained nor saved.
+    On CUDA, float32 is made to mean float32 for the whole process: PyTorch's convolutions would
+    round its operands to TF32.
     """
+    if device.type == "cuda" and dtype == torch.float32:
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
     model = model.eval().requires_grad_(False)
     fold_batch_norm(model)
     model = model.to(device, dtype)

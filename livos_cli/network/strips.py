@@ -21,6 +21,9 @@ STRIDE = 16  # frame sizes are multiples of it; strips are counted in rows of th
 # The decoder's reach, from fine to coarse: two 3x3 convolutions at 1/4 and the bilinear doubling
 # make 2 rows of 1/8; two more and a doubling again make 3 of 1/16.
 DECODER_HALO = 3
+# EfficientNet-Lite0, in pixels: 2 + 2 to 1/2, 4 + 4 to 1/4, 12 + 16 to 1/8, 16 + 32 to 1/16, and
+# its three 5x5 convolutions there 96: 184; and the key's 3x3 convolution 16.
+LITE0_HALO = 13
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ def encoder_halo(config: LiVOSConfig) -> int:
 
     10 for ResNet-50: 133 pixels for its features, one row for the key's 3x3 convolution.
     """
+    if config.image_block == "efficientnet-lite0":
+        return LITE0_HALO
     convolutions = 2 if config.image_block == "basic" else 1
     return _halo(config.image_depths, convolutions, 1)
 

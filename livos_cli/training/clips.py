@@ -52,6 +52,14 @@ class Batch:
     free: int  # frames at the start that are run without gradient and do not count
     seeds: tuple[int, ...]  # of the clips, for whatever else is random in a step
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device; from page-locked memory without waiting."""
+        return replace(
+            self,
+            frames=self.frames.to(device, non_blocking=True),
+            ids=self.ids.to(device, non_blocking=True),
+        )
+
     def pin_memory(self) -> Batch:
         """A copy in page-locked memory; the loader calls this."""
         return replace(self, frames=self.frames.pin_memory(), ids=self.ids.pin_memory())
@@ -280,7 +288,8 @@ class Batches(Dataset[Batch]):
         rng = np.random.default_rng((o.seed, index))
         shares = np.array(o.objects) / sum(o.objects)
         objects = 1 + int(rng.choice(len(shares), p=shares))
-        free = int(rng.integers(0, o.unroll + 1)) if rng.random() < 0.7 else 0
+        many = o.unroll // o.unroll_step
+        free = o.unroll_step * int(rng.integers(0, many + 1)) if rng.random() < 0.7 else 0
         first = self._rank * o.clips
         seeds = tuple(range(first, first + o.clips))
         # What comes before the counted frames goes to and fro over the clip, as long as it takes.

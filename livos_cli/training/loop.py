@@ -9,10 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from livos_cli.device import fast_bfloat16, memory_errors
 from livos_cli.errors import LivosError, OutputError, UsageError
-from livos_cli.network.config import NORMALISERS, PRESETS, LiVOSConfig
+from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.model import LiVOS
 from livos_cli.network.prepare import lay_out_channels_last
 from livos_cli.training import checkpoint
@@ -29,9 +29,8 @@ from livos_cli.training.clips import Batch, Batches, ClipSource, batches
 from livos_cli.training.options import MAY_CHANGE, TrainOptions
 from livos_cli.training.step import ClipLoss
 from livos_cli.weights.convert import write_safetensors
-from livos_cli.weights.load import build, read_weights
 
-__all__ = ["Stepped", "Trained", "World", "join_world", "starting_model", "train"]
+__all__ = ["Stepped", "Trained", "World", "join_world", "train"]
 
 COLUMNS = ("step", "loss", "wrong", "objects", "free", "rate", "seconds", "wait")
 
@@ -80,33 +79,6 @@ def join_world(device: torch.device) -> World:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return World(device, dist.get_rank(), dist.get_world_size())
-
-
-def starting_model(init: str | None, network: str, normaliser: str | None, *, seed: int) -> LiVOS:
-    """The network to train: some weights, or random ones.
-
-    Args:
-        init: as for `livos_cli.load_model`; None: from nothing.
-        network: a key of PRESETS, for the latter.
-        normaliser: cumulative or gated; None: the network's own.
-        seed: of random weights.
-
-    Raises:
-        UsageError: an unknown network or normaliser.
-        WeightsError: weights that cannot be found or read.
-    """
-    if network not in PRESETS:
-        raise UsageError(f"unknown network '{network}'", f"--network takes {', '.join(PRESETS)}")
-    if normaliser not in (None, *NORMALISERS):
-        raise UsageError(f"unknown normaliser '{normaliser}'", f"use {' or '.join(NORMALISERS)}")
-    if init is not None:
-        model = build(*read_weights(init))
-    else:
-        torch.manual_seed(seed)
-        model = LiVOS(PRESETS[network])
-    if normaliser is not None:
-        model.config = replace(model.config, normaliser=cast(Any, normaliser))
-    return model
 
 
 def train(
@@ -190,14 +162,21 @@ class _Run:
         self._config = model.config
         torch.manual_seed(options.seed)
         self._module = ClipLoss(model, options).to(world.device).train()
-        if world.device.type == "cpu":
+        if world.device.type in ("cpu", "cuda"):
             lay_out_channels_last(self._module)
+        if not options.backbone_rate:
+            model.image_encoder.requires_grad_(False)
         backbone: list[Tensor] = []
         rest: list[Tensor] = []
         for name, parameter in self._module.named_parameters():
+            if not parameter.requires_grad:
+                continue
             (backbone if name.startswith("model.image_encoder.") else rest).append(parameter)
+        groups = [{"params": rest, "share": 1.0}]
+        if backbone:
+            groups.append({"params": backbone, "share": options.backbone_rate})
         self._optimiser = torch.optim.AdamW(
-            [{"params": rest, "share": 1.0}, {"params": backbone, "share": options.backbone_rate}],
+            groups,
             lr=options.rate,
             weight_decay=options.weight_decay,
         )
@@ -210,6 +189,9 @@ class _Run:
         self.step = 0
         if (saved := checkpoint.load(self._folder)) is not None:
             self._restore(saved)
+        # Weights and statistics, whose places in memory do not change.
+        now = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
+        self._averaging = [self._average[name] for name in now], list(now.values())
         self._parallel: Any = self._module
         if world.size > 1:
             self._parallel = DistributedDataParallel(
@@ -241,14 +223,10 @@ class _Run:
         options, device = self.options, self._world.device
         for group in self._optimiser.param_groups:
             group["lr"] = options.rate_at(self.step) * group["share"]
+        batch = batch.to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._autocast):
             loss, wrong = self._parallel(
-                batch.frames.to(device, non_blocking=True),
-                batch.ids.to(device, non_blocking=True),
-                batch.objects,
-                batch.free,
-                batch.seeds,
-                self.step,
+                batch.frames, batch.ids, batch.objects, batch.free, batch.seeds, self.step
             )
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -262,8 +240,7 @@ class _Run:
         # Early steps count less of the past, or the average would keep the starting point.
         decay = min(options.ema, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            for name, value in self._module.model.state_dict().items():
-                self._average[name].lerp_(value.float(), 1 - decay)
+            torch._foreach_lerp_(*self._averaging, 1 - decay)
         self.step += 1
         both = torch.stack([loss.detach().float(), wrong])
         if self._world.size > 1:

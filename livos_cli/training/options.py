@@ -29,6 +29,7 @@ class TrainOptions:
     clips: int = 16  # in a batch, of each process
     length: int = 8  # frames of a clip that count
     unroll: int = 0  # at most so many frames before them, run without gradient
+    unroll_step: int = 1  # they are a multiple of this
     size: int = 480  # side of the square frames, pixels
     objects: tuple[float, ...] = (0.4, 0.4, 0.2)  # shares of clips with 1, 2, 3 objects
     max_skip: int = 15  # source frames between two of a clip, at most, once skips have grown
@@ -143,6 +144,7 @@ def _check(options: TrainOptions) -> None:
             raise UsageError(f"{name} is {getattr(options, name)}", f"use {', '.join(choices)}")
     # Two frames after the given one, or some weights would get no gradient.
     least = {"steps": 1, "clips": 1, "length": 3, "size": MULTIPLE, "max_skip": 1, "save_every": 1}
+    least |= {"unroll_step": 1}
     least |= {"points": 4}
     for name, bound in least.items():
         if getattr(options, name) < bound:

