@@ -16,14 +16,12 @@ from livos_cli.weights.registry import REGISTRY
 
 __all__ = ["card_of", "push"]
 
-_TINY_CARD = Path(__file__).with_name("tiny.md")
-_TINY_PICTURE = Path(__file__).with_name("tiny-failures.jpg")  # in the card
-
 
 def card_of(weights: str) -> str:
     """The model card of some weights, Markdown with the Hub's YAML header."""
-    if weights == "tiny":
-        return _TINY_CARD.read_text(encoding="utf-8")
+    known = REGISTRY.get(weights)
+    if known is not None and known.file is not None:
+        return known.file.with_suffix(".md").read_text(encoding="utf-8")
     tensors, config = load_checked(locate(weights))
     return _plain_card(weights, config, sum(t.numel() for t in tensors.values()))
 
@@ -73,8 +71,10 @@ def push(weights: str, repo: str, *, private: bool = False) -> str:
         half = all(t.element_size() == 2 for t in tensors.values() if t.is_floating_point())
         write_safetensors(tensors, config, folder / "model.safetensors", half=half)
         (folder / "README.md").write_text(card_of(weights), encoding="utf-8")
-        if weights == "tiny":
-            shutil.copy(_TINY_PICTURE, folder)
+        known = REGISTRY.get(weights)
+        if known is not None and known.file is not None:
+            for picture in known.file.parent.glob(f"{known.name}-*.jpg"):  # in its card
+                shutil.copy(picture, folder)
         try:
             api.create_repo(repo, private=private, exist_ok=True)
             commit = api.upload_folder(

@@ -37,6 +37,11 @@ REGISTRY: dict[str, Entry] = {
     entry.name: entry
     for entry in (
         Entry("tiny", "the default, 4.9 M parameters", file=_HERE / "tiny.safetensors"),
+        Entry(
+            "lite",
+            "better on most videos, 4.5 M parameters, new",
+            file=_HERE / "lite.safetensors",
+        ),
         _published(
             "livos-nomose-480p",
             "480p, without MOSE",
