@@ -9,6 +9,7 @@ from livos_kernels import read_state, start_key_sum, update_state
 from torch import Tensor, nn
 
 from livos_cli.device import give_back_memory
+from livos_cli.network.calibration import Calibration
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.decoder import MaskDecoder
 from livos_cli.network.encoders import (
@@ -68,6 +69,7 @@ class LiVOS(nn.Module):
     def __init__(self, config: LiVOSConfig) -> None:
         super().__init__()
         self.config = config
+        self.calibration: Calibration | None = None  # of these weights, where there is one
         self.image_encoder = ResNet(
             3, block_of(config.image_block), config.stem, config.stages, config.image_depths
         )
