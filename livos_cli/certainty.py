@@ -48,11 +48,13 @@ def describe(image_13HW: Tensor, soft_1NHW: Tensor) -> Tensor:
     sure = (soft * on).flatten(1).sum(1)
     count = on.flatten(1).sum(1)
     union = count + (soft * ~on).flatten(1).sum(1)
-    share = (soft * FINE).round().long().flatten(1)
+    share = (soft * FINE).round().int().flatten(1)
     bins = _colours(image_13HW, step, soft.shape[-2:])
     # Whole numbers, whose sum does not depend on the order in which a GPU adds them up.
     mine = share.new_zeros(share.shape[0], COLOURS).index_add_(1, bins, share)
-    all_of_it = share.new_zeros(COLOURS).index_add_(0, bins, torch.full_like(bins, FINE))
+    all_of_it = share.new_zeros(COLOURS).index_add_(
+        0, bins, torch.full_like(bins, FINE, dtype=torch.int32)
+    )
     numbers = torch.stack([sure, union, count.float()], dim=1)
     return torch.cat([numbers, mine.float(), (all_of_it - mine).float()], dim=1)
 
