@@ -138,9 +138,10 @@ class DoubtWatch:
     def _doubt(self, object_id: int, row: _Row) -> Doubt:
         assert self._ends is not None
         (first, began), (last, ended) = row.first, row.last
+        least = round(row.least, 3)
         if last < self._origin:
-            return Doubt(object_id, last, ended, first, first == self._ends[0], row.least)
-        return Doubt(object_id, first, began, last, last == self._ends[1], row.least)
+            return Doubt(object_id, last, round(ended, 3), first, first == self._ends[0], least)
+        return Doubt(object_id, first, round(began, 3), last, last == self._ends[1], least)
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
