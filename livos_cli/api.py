@@ -52,4 +52,6 @@ def segment(
         found = find(video, source, keys, make_tracker(model, options), options)
         with closing(found) as results:
             for frame, decided in results:
-                yield Result(frame.index, frame.pts, source.info.time_base, decided.ids)
+                yield Result(
+                    frame.index, frame.pts, source.info.time_base, decided.ids, decided.certainty
+                )

@@ -128,6 +128,7 @@ def _attempt(
         report.peak_memory,
         report.warnings,
         weights=batch.weights,
+        doubts=report.doubts,
     )
 
 

@@ -11,6 +11,8 @@ from livos_cli import __version__
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.video.images import list_images
 
+RESULTS = 2  # how results are kept on disk: those of another livos are not read
+
 __all__ = ["of_mask", "of_run", "of_settings", "of_source"]
 
 
@@ -48,7 +50,7 @@ def of_run(inputs: str, options: SegmentOptions, weights: str, *, matte: bool, e
         matte: whether probabilities are kept beside the decisions.
         exact: what else changes the numbers: device and precision.
     """
-    return _digest([__version__, inputs, asdict(options), weights, matte, exact])
+    return _digest([__version__, RESULTS, inputs, asdict(options), weights, matte, exact])
 
 
 def _digest(value: object) -> str:

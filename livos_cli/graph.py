@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from livos_cli.network.model import Memory
 
 __all__ = ["StepGraph"]
 
-Step = Callable[[Tensor, Memory], tuple[Tensor, Memory]]
+Step = Callable[[Tensor, Memory], tuple[Any, Memory]]
 WARM_UP = 3  # runs before the capture, in which libraries choose and allocate what they need
 
 
@@ -24,7 +25,8 @@ class StepGraph:
     is valid for one size of frame and one set of objects: see `fits`.
 
     Args:
-        step: from a frame and a memory to a result and a new memory, without side effects.
+        step: from a frame and a memory to a result (tensors) and a new memory, without side
+            effects.
         image: a frame, for its shape and type.
         memory: a memory, likewise.
         decide: what the step was made for; kept for who made it.
@@ -35,7 +37,7 @@ class StepGraph:
         self._step = step
         self._image = image.clone()
         self.memory = _map(torch.clone, memory)
-        self._result: Tensor | None = None
+        self._result: Any = None
         self._graph: torch.cuda.CUDAGraph | None = None
         if image.is_cuda:
             self._capture()
@@ -46,8 +48,8 @@ class StepGraph:
         pairs += [(getattr(memory, f.name), getattr(self.memory, f.name)) for f in fields(Memory)]
         return all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)
 
-    def run(self, image: Tensor, memory: Memory) -> Tensor:
-        """One frame. The result is overwritten by the next; `self.memory` is the new memory."""
+    def run(self, image: Tensor, memory: Memory) -> Any:
+        """One frame: the result, which the next overwrites; `self.memory` is the new memory."""
         self._image.copy_(image)
         if memory is not self.memory:
             _copy(memory, self.memory)
@@ -55,7 +57,6 @@ class StepGraph:
             self._body()
         else:
             self._graph.replay()
-        assert self._result is not None
         return self._result
 
     def _body(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from livos_cli.video.preview import Preview
 from livos_cli.video.reader import open_source
 from livos_cli.video.sinks import KINDS, Decided, Job, Stdout
 from livos_cli.video.source import FrameSource, SourceInfo
-from livos_cli.watch import AreaWatch
+from livos_cli.watch import Doubt, Watch
 
 __all__ = ["Begin", "Progress", "Report", "Result", "open_video", "run"]
 
@@ -40,6 +40,7 @@ class Result:
     pts: int  # its timestamp in the source's time base
     time_base: Fraction  # seconds a tick
     mask: np.ndarray  # (H, W) uint8 object ids, 0 for background
+    certainty: Mapping[int, float] = field(default_factory=dict)  # by id: `Tracker.certainty`
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Report:
     network_size: tuple[int, int]
     peak_memory: int | None  # bytes
     warnings: tuple[str, ...]
+    begins: int = 0  # the frame that a single mask belongs to
+    doubts: tuple[Doubt, ...] = ()  # where to look, by object and frame
 
 
 def run(
@@ -169,7 +172,8 @@ def run(
             sinks.append(SinkThread(opened))
             # Last in, first out: the first made the folder, and removes it when it is empty.
             stack.callback(sinks[-1].abort)
-        watch = AreaWatch()
+        watch = Watch(_origin(options))
+        begins = options.origin
         frames = back = 0
 
         def tell() -> None:
@@ -195,7 +199,9 @@ def run(
             for frame, decided in stack.enter_context(closing(found)):
                 for sink in sinks:
                     sink.write(frame, decided)
-                watch.see(frame.index, decided.areas, decided.given)
+                begins = frame.index if begins is None else begins
+                seconds = float(frame.pts * info.time_base)
+                watch.see(frame.index, seconds, decided.areas, decided.certainty, decided.given)
                 frames += 1
                 tell()
                 if journal is not None and keep is not None:
@@ -237,9 +243,18 @@ def run(
             network_size=network_size,
             peak_memory=peak_memory(device),
             warnings=tuple(dict.fromkeys(warnings)),  # a resumed run may say some twice
+            begins=begins or 0,
+            doubts=watch.doubts,
         )
         on_published(report)
     return report
+
+
+def _origin(options: SegmentOptions) -> int:
+    """The frame before which tracking goes backward."""
+    if options.origin is None or options.direction == "forward":
+        return 0
+    return options.origin
 
 
 def is_repeatable(video: str | Path) -> bool:

@@ -16,6 +16,7 @@ from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.outputs import plan_outputs
 from livos_cli.records import discard_journal, journal_folder
 from livos_cli.video.container import check_exists, is_url
+from livos_cli.watch import Doubt
 
 __all__ = ["Batch", "Prepared", "Record", "ReportFile", "failed", "finished", "prepare", "settle"]
 
@@ -52,6 +53,7 @@ class Record:
     traceback: str | None = None  # of an error of livos itself
     livos: str = __version__
     weights: str = ""  # sha256 of their file
+    doubts: tuple[Doubt, ...] = ()  # where to look
 
     def as_json(self) -> str:
         """One line."""

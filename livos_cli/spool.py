@@ -16,7 +16,9 @@ from livos_cli.video.sinks import Decided
 
 __all__ = ["Spool", "read_result", "write_result"]
 
-_HEAD = struct.Struct("<5I")  # height, width, bytes of ids, of the matte, of the given ids
+# height, width, bytes of ids, of the matte, of the given ids, of the certainties
+_HEAD = struct.Struct("<6I")
+_CERTAINTY = struct.Struct("<Bf")  # id and value
 
 
 def write_result(file: IO[bytes], decided: Decided) -> int:
@@ -24,6 +26,7 @@ def write_result(file: IO[bytes], decided: Decided) -> int:
     matte = b"" if decided.matte is None else decided.matte.tobytes()
     parts = [zlib.compress(data, 1) if data else b"" for data in (decided.ids.tobytes(), matte)]
     parts.append(bytes(sorted(decided.given)))
+    parts.append(b"".join(_CERTAINTY.pack(*pair) for pair in decided.certainty.items()))
     head = _HEAD.pack(*decided.ids.shape, *map(len, parts))
     return sum(file.write(data) for data in (head, *parts))
 
@@ -36,13 +39,14 @@ def read_result(file: IO[bytes]) -> Decided:
     """
     try:
         height, width, *sizes = _HEAD.unpack(file.read(_HEAD.size))
-        ids, matte, given = (file.read(size) for size in sizes)
+        ids, matte, given, certainty = (file.read(size) for size in sizes)
         return Decided(
             np.frombuffer(zlib.decompress(ids), np.uint8).reshape(height, width),
             np.frombuffer(zlib.decompress(matte), np.uint16).reshape(height, width)
             if matte
             else None,
             frozenset(given),
+            dict(_CERTAINTY.iter_unpack(certainty)),
         )
     except (struct.error, zlib.error) as error:
         raise ValueError(f"no result is here ({error})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from livos_kernels import decide_masks
 from torch import Tensor
 
+from livos_cli.certainty import Certainty, describe
 from livos_cli.device import give_back_memory, memory_to_use, out_of_memory
 from livos_cli.errors import InputError
 from livos_cli.framing import impose, padding_of, reduce_ids, reduce_image, working_size
@@ -72,6 +74,9 @@ class Tracker:
         self._ids: list[int] = []
         self._memory: Memory | None = None
         self._frame_size: tuple[int, int] | None = None
+        calibration = self.model.calibration
+        self._certainty = None if calibration is None else Certainty(calibration)
+        self._likely: list[float] = []  # of the last frame, an object each
 
     def twin(self) -> Tracker:
         """A fresh tracker with the same network and settings."""
@@ -87,6 +92,23 @@ class Tracker:
     def object_ids(self) -> list[int]:
         """Ids of the objects followed, in the order of the channels of `step`'s result."""
         return list(self._ids)
+
+    @property
+    def certainty(self) -> dict[int, float]:
+        """How likely each object's mask in the last frame is right: J of 0.7 or more, as estimated.
+
+        Objects of which nothing can be said are left out: those without a pixel, and all where the
+        weights have no calibration (`examples/calibrate_certainty.py` makes one).
+        """
+        pairs = zip(self._ids, self._likely, strict=False)
+        return {object_id: likely for object_id, likely in pairs if not math.isnan(likely)}
+
+    @property
+    def signs(self) -> dict[int, np.ndarray]:
+        """What `certainty` was made of, by object: `livos_cli.certainty.Certainty.terms`."""
+        if self._certainty is None:
+            return {}
+        return dict(zip(self._ids, self._certainty.signs, strict=False))
 
     @property
     def strip_rows(self) -> int:
@@ -199,6 +221,9 @@ class Tracker:
             raise ValueError(f"not followed: {', '.join(map(str, unknown))}")
         keep = [i for i, object_id in enumerate(self._ids) if object_id not in gone]
         self._ids = [self._ids[i] for i in keep]
+        if self._certainty is not None:
+            self._certainty.keep(keep)
+            self._likely = [self._likely[i] for i in keep] if self._likely else []
         if self._memory is None:
             return
         if not keep:
@@ -231,6 +256,9 @@ class Tracker:
             for field in fields(Memory):
                 tensor: Tensor = getattr(self._memory, field.name)
                 state[f"memory.{field.name}"] = tensor.detach().to("cpu", copy=True).contiguous()
+        if self._certainty is not None:
+            for name, tensor in self._certainty.state_dict().items():
+                state[f"certainty.{name}"] = tensor
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -261,7 +289,10 @@ class Tracker:
                     f"with other weights or precision than these ({want}, {self.model.dtype})"
                 )
         height, width = (int(n) for n in state["frame_size"])
-        self._ids, self._memory = ids, memory
+        self._ids, self._memory, self._likely = ids, memory, []
+        if self._certainty is not None:
+            own = {k.removeprefix("certainty."): v for k, v in state.items() if "certainty." in k}
+            self._certainty.load_state_dict(own, len(ids))
         self._frame_size = (height, width) if height else None
 
     def _size(self) -> tuple[int, int]:
@@ -340,17 +371,20 @@ class Tracker:
         if self._graphs and given is None and not rows and self._memory is not None:
             return self._replay(image, self._memory, decide=decide)
         features, result, soft, memory = self._read(image, self._memory, rows, decide=decide)
-        ids = list(self._ids)
+        ids, rows_given, described = list(self._ids), [], None
         if given is not None and (seen := [i for i in given.unique().tolist() if i]):
             if new := [i for i in seen if i not in ids]:
                 memory = self.model.enter(features, memory, len(new))
                 ids += new
+            rows_given = [ids.index(i) for i in seen]
             result = impose(result, F.pad(reduce_ids(given, size), padding_of(*size)), ids)
             soft = result[None, 1:]
         if memory is not None:
             memory = self._write(features, memory, soft, rows)
+            described = self._describe(features, soft)
         # Only now, so that an error above leaves the tracker as it was.
         self._memory, self._ids = memory, ids
+        self._judge(described, rows_given)
         return result
 
     def _read(
@@ -381,21 +415,32 @@ class Tracker:
             give_back_memory(device)
         return memory
 
+    def _describe(self, features: Features, soft: Tensor) -> Tensor | None:
+        return None if self._certainty is None else describe(features.image, soft)
+
+    def _judge(self, described: Tensor | None, given: list[int]) -> None:
+        self._likely = []
+        if described is not None and self._certainty is not None:
+            self._likely = self._certainty.see(described, given)
+
     def _replay(self, image: Tensor, memory: Memory, *, decide: bool) -> Tensor:
         """A frame without a mask, on static buffers."""
         graph = self._graph
         if graph is None or graph.decide != decide or not graph.fits(image, memory):
 
-            def step(image: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+            def step(image: Tensor, memory: Memory) -> tuple[Any, Memory]:
                 features, result, soft, read = self._read(image, memory, 0, decide=decide)
                 assert read is not None
-                return result, self._write(features, read, soft, 0)
+                new = self._write(features, read, soft, 0)
+                return (result, self._describe(features, soft)), new
 
             self._graph = None  # its buffers go before the new ones come
             graph = self._graph = StepGraph(step, image, memory, decide=decide)
-        result = graph.run(image, memory)
+        result, described = graph.run(image, memory)
         self._memory = graph.memory
-        return result.clone()
+        self._judge(described, [])
+        kept: Tensor = result.clone()
+        return kept
 
     def _impose(self, prob: Tensor, given: Tensor | None) -> Tensor:
         return prob if given is None else impose(prob, given, self._ids)

@@ -214,9 +214,9 @@ class _Guide:
             self._say_no_mask(index)
         if matte:
             ids, soft = tracker.step_matte(picture, mask)
-            decided = Decided(ids, soft, given)
         else:
-            decided = Decided(tracker.step_ids(picture, mask), None, given)
+            ids, soft = tracker.step_ids(picture, mask), None
+        decided = Decided(ids, soft, given, tracker.certainty)
         self.any_object = self.any_object or bool(tracker.object_ids)
         return decided
 

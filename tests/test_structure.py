@@ -23,9 +23,10 @@ ALLOWED: dict[str, set[str]] = {
     "network": BASICS | {"device", "livos_kernels"},
     "framing": {"network"},
     "graph": {"network"},
-    "tracker": BASICS | {"device", "framing", "graph", "network", "livos_kernels"},
+    "certainty": {"network"},
+    "tracker": BASICS | {"certainty", "device", "framing", "graph", "network", "livos_kernels"},
     "upload": {"video"},
-    "video": BASICS,
+    "video": BASICS | {"watch"},
     "weights": BASICS | {"device", "files", "network"},
     "records": set(),
     "outputs": BASICS | {"records", "video"},
@@ -43,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "discover": BASICS | {"livos_cli", "remote", "video"},
     "plan": BASICS
     | {"discover", "fingerprint", "livos_cli", "manifest", "outputs", "records", "remote"}
-    | {"video"},
+    | {"video", "watch"},
     "batch": BASICS
     | {"device", "discover", "livos_cli", "network", "pipeline", "plan", "remote", "video"},
     "stretches": BASICS

@@ -222,6 +222,7 @@ class BatchDisplay:
         self.stop: Stop | None = None
         self.counts: Counter[str] = Counter()
         self._failures: list[Record] = []
+        self._doubtful = 0
         self._warned = False
 
     def __enter__(self) -> BatchDisplay:
@@ -273,6 +274,7 @@ class BatchDisplay:
     def ended(self, record: Record) -> None:
         """Say how a video ended."""
         self.counts[record.status] += 1
+        self._doubtful += bool(record.doubts)
         count = sum(self.counts.values())
         if record.status == "failed" and len(self._failures) < FAILURES_SHOWN:
             self._failures.append(record)
@@ -320,6 +322,9 @@ class BatchDisplay:
                 self._console.print(text, markup=False, style="red")
             if (more := self.counts["failed"] - len(self._failures)) > 0:
                 self._console.print(f"and {more} more failed: see the report")
+            if self._doubtful:
+                text = f'doubtful: {self._doubtful}; see "doubts" in the report'
+                self._console.print(text, markup=False)
             self._console.print(f"report: {short(report)}", markup=False)
         if interrupted and not self._request.quiet:
             self._console.print("interrupted; run the same command again to go on from there")

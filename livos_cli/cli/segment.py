@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -20,6 +21,7 @@ from livos_cli.cli.common import (
     Weights,
     short,
 )
+from livos_cli.cli.correct import correction
 from livos_cli.cli.display import Display
 from livos_cli.cli.stop import Stop
 from livos_cli.errors import InterruptionError, UsageError
@@ -397,6 +399,8 @@ def _in_one(
             error.exit_code = stop.exit_code
             raise
     display.finish(report)
+    for line in correction(video, mask, report):
+        display.note(line)
     return report
 
 
@@ -459,6 +463,8 @@ def _in_stretches(
         )
     remove(stretches)
     display.finish(report)
+    for line in correction(video, mask, report):
+        display.note(line)
     return report
 
 
@@ -476,4 +482,5 @@ def _as_json(report: Report, video: str) -> dict[str, object]:
         "peak_memory": report.peak_memory,
         "outputs": {kind: str(path) for kind, path in report.outputs.items()},
         "warnings": list(report.warnings),
+        "doubts": [asdict(doubt) for doubt in report.doubts],
     }

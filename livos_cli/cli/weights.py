@@ -65,7 +65,7 @@ def convert(
     from dataclasses import replace
 
     from livos_cli.errors import UsageError
-    from livos_cli.weights.convert import write_safetensors
+    from livos_cli.weights.convert import read_calibration, write_safetensors
     from livos_cli.weights.load import load_checked
 
     if target.suffix != ".safetensors":
@@ -73,7 +73,10 @@ def convert(
     tensors, config = load_checked(source)
     if size is not None:
         config = replace(config, size=size)
-    write_safetensors(tensors, config, target, half=half, overwrite=overwrite)
+    write_safetensors(
+        tensors, config, target, half=half, overwrite=overwrite,
+        calibration=read_calibration(source),
+    )  # fmt: skip
     print(f"{short(target)} ({human(target.stat().st_size)})")
 
 

@@ -9,6 +9,7 @@ from livos_kernels import read_state, start_key_sum, update_state
 from torch import Tensor, nn
 
 from livos_cli.device import give_back_memory
+from livos_cli.network.calibration import Calibration
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.decoder import MaskDecoder
 from livos_cli.network.efficientnet import LITE0, EfficientNetLite0
@@ -75,6 +76,7 @@ class LiVOS(nn.Module):
     def __init__(self, config: LiVOSConfig) -> None:
         super().__init__()
         self.config = config
+        self.calibration: Calibration | None = None  # of these weights, where there is one
         self.image_encoder = _image_encoder(config)
         self.mask_encoder = MaskEncoder(config)
         self.key_projector = KeyProjector(config)

@@ -13,12 +13,21 @@ from torch import Tensor
 
 from livos_cli.errors import OutputError, WeightsError
 from livos_cli.files import write_whole
+from livos_cli.network.calibration import Calibration
 from livos_cli.network.config import BASE, SMALL, LiVOSConfig
 from livos_cli.network.model import LiVOS
 
-__all__ = ["METADATA_KEY", "infer_config", "read_checkpoint", "remap_keys", "write_safetensors"]
+__all__ = [
+    "METADATA_KEY",
+    "infer_config",
+    "read_calibration",
+    "read_checkpoint",
+    "remap_keys",
+    "write_safetensors",
+]
 
 METADATA_KEY = "livos_config"
+CALIBRATION_KEY = "livos_certainty"
 TRAINING_ONLY = "aux_computer."  # tensors that no inference uses
 
 
@@ -48,6 +57,19 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], LiVOSConfig]:
     tensors = remap_keys(tensors)
     text = metadata.get(METADATA_KEY)
     return tensors, LiVOSConfig.from_json(text) if text else infer_config(tensors, path)
+
+
+def read_calibration(path: Path) -> Calibration | None:
+    """The calibration in the metadata of a `.safetensors` that `read_checkpoint` takes, if any.
+
+    Raises:
+        WeightsError: it is damaged.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    with safetensors.safe_open(str(path), framework="pt") as file:
+        text = (file.metadata() or {}).get(CALIBRATION_KEY)
+    return None if text is None else Calibration.from_json(text)
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
@@ -115,6 +137,7 @@ def write_safetensors(
     *,
     half: bool = False,
     overwrite: bool = False,
+    calibration: Calibration | None = None,
 ) -> None:
     """Write weights with their configuration in the metadata; complete, or not at all.
 
@@ -124,6 +147,7 @@ def write_safetensors(
         path: where to.
         half: floating-point tensors as float16.
         overwrite: replace an existing file.
+        calibration: of these very weights.
 
     Raises:
         OutputError: the file exists, or cannot be written.
@@ -135,4 +159,6 @@ def write_safetensors(
         for name, tensor in tensors.items()
     }
     metadata = {METADATA_KEY: config.to_json(), "format": "pt"}
+    if calibration is not None:
+        metadata[CALIBRATION_KEY] = calibration.to_json()
     write_whole(path, safetensors.torch.save(out, metadata))

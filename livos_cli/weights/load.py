@@ -12,7 +12,7 @@ from livos_cli.errors import WeightsError
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.model import LiVOS
 from livos_cli.network.prepare import to_device
-from livos_cli.weights.convert import read_checkpoint
+from livos_cli.weights.convert import read_calibration, read_checkpoint
 from livos_cli.weights.locate import locate
 from livos_cli.weights.registry import REGISTRY
 
@@ -86,6 +86,7 @@ def load_located(
     dtype = resolve_precision(precision, target)
     tensors, config, path = read_weights(weights)
     model = to_device(build(tensors, config, path), target, dtype)
+    model.calibration = read_calibration(path)
     del tensors
     give_back_memory(target)  # of the copies on the way
     return model, path

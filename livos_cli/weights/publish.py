@@ -8,7 +8,7 @@ from pathlib import Path
 
 from livos_cli.errors import WeightsError
 from livos_cli.network.config import LiVOSConfig
-from livos_cli.weights.convert import write_safetensors
+from livos_cli.weights.convert import read_calibration, write_safetensors
 from livos_cli.weights.hub import parse_hub
 from livos_cli.weights.load import load_checked
 from livos_cli.weights.locate import locate
@@ -64,12 +64,16 @@ def push(weights: str, repo: str, *, private: bool = False) -> str:
     address = parse_hub(repo)
     if address is None or address.revision or address.file:
         raise WeightsError(f"'{repo}' is not a Hub repository", "use owner/repo")
-    tensors, config = load_checked(locate(weights))
+    path = locate(weights)
+    tensors, config = load_checked(path)
     api = HfApi()
     with tempfile.TemporaryDirectory(prefix="livos-push-") as name:
         folder = Path(name)
         half = all(t.element_size() == 2 for t in tensors.values() if t.is_floating_point())
-        write_safetensors(tensors, config, folder / "model.safetensors", half=half)
+        write_safetensors(
+            tensors, config, folder / "model.safetensors", half=half,
+            calibration=read_calibration(path),
+        )  # fmt: skip
         (folder / "README.md").write_text(card_of(weights), encoding="utf-8")
         known = REGISTRY.get(weights)
         if known is not None and known.file is not None:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,8 @@ class Decided:
     ids: np.ndarray  # (H, W) uint8, 0 for background
     matte: np.ndarray | None = None  # (H, W) uint16, 65535 times the probability of any object
     given: frozenset[int] = frozenset()  # ids that may change here at will: given, or dropped
+    # By id, how likely its mask is right (`Tracker.certainty`); of some nothing can be said.
+    certainty: Mapping[int, float] = field(default_factory=dict)
 
     @cached_property
     def areas(self) -> np.ndarray:

@@ -96,10 +96,14 @@ class JsonLines:
 
 
 class RleLines(JsonLines):
-    """COCO run lengths: `{"frame", "time", "size", "objects": [{"id", "segmentation", …}]}`."""
+    """COCO run lengths: `{"frame", "time", "size", "objects": [{"id", "segmentation", …}]}`.
+
+    An object has its "certainty" where there is one.
+    """
 
     def objects(self, decided: Decided) -> list[dict[str, Any]]:
-        return [{"id": i, **_segmentation(on)} for i, on in _objects(decided)]
+        known = {i: {"certainty": round(value, 3)} for i, value in decided.certainty.items()}
+        return [{"id": i, **_segmentation(on), **known.get(i, {})} for i, on in _objects(decided)]
 
 
 class ContourLines(JsonLines):
