@@ -141,6 +141,27 @@ def test_state_continues_bit_for_bit(precision: str, cut: int, clip: list) -> No
         assert torch.equal(second.step(clip[index][0], given(index)), want)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_without_a_correction_nothing_is_read_of_what_is_kept_for_one(
+    precision: str, clip: list
+) -> None:
+    """To the bit, objects that enter later and one that is dropped included."""
+    model = load_model("tiny", device="cpu", precision=precision)
+    plain, spoilt = Tracker(model), Tracker(model)
+    for index, (rgb, ids) in enumerate(clip[:8]):
+        given = {0: np.where(ids == 1, 1, 0), 3: np.where(ids == 2, 2, 0)}.get(index)
+        if index == 6:
+            plain.drop([1])
+            spoilt.drop([1])
+        assert torch.equal(spoilt.step(rgb, given), plain.step(rgb, given))
+        state = spoilt.state_dict()
+        for name in ("memory.given_state", "memory.given_key_sum"):
+            state[name].fill_(torch.nan)
+        spoilt.load_state_dict(state)
+    ends = plain.state_dict(), spoilt.state_dict()
+    assert all(torch.equal(ends[0][k], ends[1][k]) for k in ends[0] if "given" not in k)
+
+
 def test_the_memory_of_an_older_version_is_refused(tiny: LiVOS, clip: list) -> None:
     tracker = Tracker(tiny)
     tracker.step(*clip[0])
