@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from livos_cli.network.strips import STRIDE
 
-__all__ = ["impose", "padding_of", "reduce_ids", "reduce_image", "working_size"]
+__all__ = [
+    "decide_ids",
+    "id_type",
+    "impose",
+    "matte_of",
+    "padding_of",
+    "reduce_ids",
+    "reduce_image",
+    "working_size",
+]
 
 
 def working_size(height: int, width: int, max_size: int) -> tuple[int, int]:
@@ -79,3 +89,65 @@ def impose(prob: Tensor, given_HW: Tensor, ids: list[int]) -> Tensor:
             prob[0] += prob[channel]
             prob[channel] = exact
     return torch.cat([prob, torch.stack(added)]) if added else prob
+
+
+def id_type(ids: list[int]) -> type:
+    """What holds these ids: uint8 where it can."""
+    return np.uint8 if all(0 < i <= 255 for i in ids) else np.int64
+
+
+def decide_ids(
+    prob: Tensor, ids: list[int], size: tuple[int, int], given_HW: Tensor | None
+) -> np.ndarray:
+    """Ids at full size, from probabilities at the working size, a channel at a time.
+
+    Args:
+        prob: (N + 1, h', w') float32, background first.
+        ids: N of them, in the order of the channels.
+        size: (H, W) of the frame.
+        given_HW: the mask that was given for it.
+
+    Returns:
+        (H, W), 0 for background; uint8 while all ids are 1 to 255, else int64.
+    """
+    dtype = torch.uint8 if id_type(ids) is np.uint8 else torch.int64
+    decided = torch.zeros(size, dtype=dtype, device=prob.device)
+    best = None
+    for object_id, channel in zip([0, *ids], prob, strict=True):
+        if channel.shape != size:
+            channel = F.interpolate(channel[None, None], size=size, mode="bilinear")[0, 0]
+        if best is None:
+            best = channel
+            continue
+        wins = channel > best
+        decided.masked_fill_(wins, object_id)
+        best = torch.maximum(best, channel)
+    if given_HW is not None:
+        for object_id in given_HW.unique().tolist():
+            if object_id:
+                # A corrected object is where the mask says, and nowhere else.
+                decided.masked_fill_(decided == object_id, 0)
+                decided.masked_fill_(given_HW == object_id, object_id)
+    return decided.cpu().numpy()
+
+
+def matte_of(
+    prob: Tensor, ids: list[int], size: tuple[int, int], given_HW: Tensor | None
+) -> np.ndarray:
+    """How likely a pixel belongs to any object, (H, W) uint16, 65535 for certain.
+
+    Args: as of `decide_ids`.
+    """
+    sure = prob[0]
+    if given_HW is not None and prob.shape[-2:] != size:
+        # As `impose`: a corrected object is off where the mask does not have it.
+        seen = set(given_HW.unique().tolist())
+        for object_id, channel in zip(ids, prob[1:], strict=True):
+            if object_id in seen:
+                sure = sure + channel
+    if sure.shape != size:
+        sure = F.interpolate(sure[None, None], size=size, mode="bilinear")[0, 0]
+        if given_HW is not None:
+            sure = sure.masked_fill(given_HW != 0, 0)
+    matte = ((1 - sure) * 65535).round_().clamp_(0, 65535).to(torch.int32)
+    return matte.cpu().numpy().astype(np.uint16)

@@ -127,7 +127,7 @@ class Drop:
     """From where on an object is not followed any more."""
 
     object_id: int
-    frame: int
+    frame: int  # the first without it
 
     @classmethod
     def parse(cls, text: str) -> Drop:
@@ -138,7 +138,10 @@ class Drop:
         """
         if match := re.fullmatch(r"(\d+)@(\d+)f?", text):
             return cls(int(match[1]), int(match[2]))
-        raise UsageError(f"'{text}' is not ID@FRAME", "give it like 2@120: object 2, frame 120")
+        raise UsageError(
+            f"'{text}' is not ID@FRAME",
+            "give it like 2@120: frame 120 is the first without object 2",
+        )
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,7 @@ class SegmentOptions:
     origin: int | None = None  # frame where tracking begins; None: the first that is read
     direction: str = "forward"  # from the origin: one of DIRECTIONS
     drop: tuple[Drop, ...] = ()  # objects to stop following
+    refine: bool = False  # track frames between two masks from both
     raw: RawVideo | None = None  # the input is bare pictures
     latest: bool = False  # of a live source, leave frames out rather than fall behind
 
@@ -201,7 +205,11 @@ class SegmentOptions:
             raise UsageError("--direction backward ends at --from", "leave --end out")
         if origin is not None and start is not None and self.direction == "forward":
             raise UsageError("--start and --from both say where to begin", "leave --start out")
-        if self.direction != "forward" and self.latest:
+        if self.refine and self.direction != "forward":
+            raise UsageError(
+                "--refine goes forward, and back between masks", "leave out --direction"
+            )
+        if (self.direction != "forward" or self.refine) and self.latest:
             raise UsageError("a live source has no way back", "leave out --latency-first")
 
     def range(self) -> tuple[Position | None, Position | None]:

@@ -112,7 +112,7 @@ def run(
         output: what is written, and where.
         stem: what outputs are called; None: like the video.
         keep: go on from an interrupted run of the same inputs and settings, and leave checkpoints
-            for the next. Of streams, and backward, there are none: those begin anew.
+            for the next. Of streams, backward, and with `refine` there are none: those begin anew.
         past: results of all frames, if they are known: nothing is kept then.
         on_begin: told once the inputs have been checked.
         on_frame: told after each frame.
@@ -130,7 +130,7 @@ def run(
         options = settle_origin(options, mask, video)
         matte = any(kind.matte for kind in kinds)
         journal = None
-        forward = options.direction == "forward"
+        forward = options.direction == "forward" and not options.refine
         if keep is not None and past is None and files and is_repeatable(video) and forward:
             journal = _open_journal(Path(video), mask, model, options, paths, keep, matte=matte)
             stack.push(_closing(journal))
@@ -159,7 +159,7 @@ def run(
                 keys.object_names,
                 network_size,
                 expected,
-                _expected_back(info, options),
+                _expected_back(info, options, keys.frames or []),
                 None if journal is None else journal.resumed,
                 tuple(warnings + ([] if journal is None else journal.warnings)),
             )
@@ -348,8 +348,10 @@ def _expected_frames(info: SourceInfo, options: SegmentOptions) -> int | None:
     return max(0, min(bounds[1], info.frames) - bounds[0])
 
 
-def _expected_back(info: SourceInfo, options: SegmentOptions) -> int:
+def _expected_back(info: SourceInfo, options: SegmentOptions, masks: list[int]) -> int:
     """How many frames the way back has, for the progress bar; an estimate."""
+    if options.refine and len(masks) > 1:
+        return masks[-1] - masks[0] - 1
     if options.direction == "forward" or options.origin is None:
         return 0
     start = options.start or Position(frame=0)

@@ -6,15 +6,16 @@ import contextlib
 import struct
 import tempfile
 import zlib
+from abc import ABC, abstractmethod
 from array import array
-from typing import IO, Any
+from typing import IO, Any, Generic, TypeVar
 
 import numpy as np
 
 from livos_cli.errors import OutputError
 from livos_cli.video.sinks import Decided
 
-__all__ = ["Spool", "read_result", "write_result"]
+__all__ = ["Spool", "Stack", "read_result", "write_result"]
 
 # height, width, bytes of ids, of the matte, of the given ids, of the certainties
 _HEAD = struct.Struct("<6I")
@@ -52,8 +53,12 @@ def read_result(file: IO[bytes]) -> Decided:
         raise ValueError(f"no result is here ({error})") from None
 
 
-class Spool:
-    """A stack of results in a temporary file without a name; 8 bytes of memory each.
+Item = TypeVar("Item")
+Own = TypeVar("Own", bound="Stack[Any]")
+
+
+class Stack(ABC, Generic[Item]):
+    """A stack in a temporary file without a name; 8 bytes of memory an item.
 
     Raises:
         OutputError: the disk is full.
@@ -63,7 +68,7 @@ class Spool:
         self._file: Any = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._ends = array("q", [0])
 
-    def __enter__(self) -> Spool:
+    def __enter__(self: Own) -> Own:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -73,11 +78,19 @@ class Spool:
     def __len__(self) -> int:
         return len(self._ends) - 1
 
-    def push(self, decided: Decided) -> None:
+    @abstractmethod
+    def write(self, file: IO[bytes], item: Item) -> int:
+        """Append an item; returns its bytes."""
+
+    @abstractmethod
+    def read(self, file: IO[bytes]) -> Item:
+        """Read what `write` wrote at this place."""
+
+    def push(self, item: Item) -> None:
         """Put one on top."""
         try:
             self._file.seek(self._ends[-1])
-            self._ends.append(self._ends[-1] + write_result(self._file, decided))
+            self._ends.append(self._ends[-1] + self.write(self._file, item))
         except OSError as error:
             raise OutputError(
                 f"cannot keep the results of the way back in {tempfile.gettempdir()} "
@@ -85,8 +98,18 @@ class Spool:
                 "free some space, or set TMPDIR to a larger disk",
             ) from None
 
-    def pop(self) -> Decided:
+    def pop(self) -> Item:
         """Take the one on top."""
         self._ends.pop()
         self._file.seek(self._ends[-1])
-        return read_result(self._file)
+        return self.read(self._file)
+
+
+class Spool(Stack[Decided]):
+    """A stack of results."""
+
+    def write(self, file: IO[bytes], item: Decided) -> int:
+        return write_result(file, item)
+
+    def read(self, file: IO[bytes]) -> Decided:
+        return read_result(file)

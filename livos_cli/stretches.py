@@ -55,6 +55,8 @@ def plan_stretches(
     """
     if options.direction != "forward" or options.origin is not None:
         raise UsageError("--split-at-masks goes forward from the first mask", "leave out --from")
+    if options.refine:
+        raise UsageError("--split-at-masks knows one mask a stretch", "leave out --refine")
     if options.start is not None or options.end is not None:
         raise UsageError("--split-at-masks takes the whole video", "leave out --start and --end")
     with open_video(video, options) as source:

@@ -16,7 +16,16 @@ from torch import Tensor
 from livos_cli.certainty import Certainty, describe
 from livos_cli.device import give_back_memory, memory_to_use, out_of_memory
 from livos_cli.errors import InputError
-from livos_cli.framing import impose, padding_of, reduce_ids, reduce_image, working_size
+from livos_cli.framing import (
+    decide_ids,
+    id_type,
+    impose,
+    matte_of,
+    padding_of,
+    reduce_ids,
+    reduce_image,
+    working_size,
+)
 from livos_cli.graph import StepGraph
 from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
 from livos_cli.network.layers import enlarge
@@ -122,8 +131,9 @@ class Tracker:
         Args:
             frame: (H, W, 3) uint8 RGB. Every frame has the size of the first.
             mask: (H, W) integers, 0 for nothing given. Ids not seen before enter as new objects;
-                known ids are corrected: their prediction is replaced by what is given. Known ids
-                that do not appear go on as predicted.
+                known ids are corrected: their prediction is replaced by what is given, and they
+                are followed from there on by what masks have shown of them, not by what was
+                predicted before. Known ids that do not appear go on as predicted.
 
         Returns:
             (N + 1, H, W) float32 probabilities on the model's device: background, then the
@@ -153,9 +163,9 @@ class Tracker:
         """
         result, given = self._advance(frame, mask, decide=True)
         if result.dtype == torch.uint8:
-            names: np.ndarray = np.array([0, *self._ids], self._id_type())
+            names: np.ndarray = np.array([0, *self._ids], id_type(self._ids))
             return names[result.cpu().numpy()]
-        return self._decide(result, given)
+        return decide_ids(result, self._ids, self._size(), given)
 
     @torch.inference_mode()
     def step_matte(
@@ -168,47 +178,20 @@ class Tracker:
             background that `step` gives.
         """
         prob, given = self._advance(frame, mask)
-        ids = self._decide(prob, given)
-        size = self._size()
-        sure = prob[0]
-        if given is not None and prob.shape[-2:] != size:
-            # As `impose`: a corrected object is off where the mask does not have it.
-            seen = set(given.unique().tolist())
-            for object_id, channel in zip(self._ids, prob[1:], strict=True):
-                if object_id in seen:
-                    sure = sure + channel
-        if sure.shape != size:
-            sure = F.interpolate(sure[None, None], size=size, mode="bilinear")[0, 0]
-            if given is not None:
-                sure = sure.masked_fill(given != 0, 0)
-        matte = ((1 - sure) * 65535).round_().clamp_(0, 65535).to(torch.int32)
-        return ids, matte.cpu().numpy().astype(np.uint16)
+        shape = (self._ids, self._size(), given)
+        return decide_ids(prob, *shape), matte_of(prob, *shape)
 
-    def _id_type(self) -> type:
-        return np.uint8 if all(0 < i <= 255 for i in self._ids) else np.int64
+    @torch.inference_mode()
+    def step_soft(
+        self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Like `step`, but at the size at which the network runs.
 
-    def _decide(self, prob: Tensor, given: Tensor | None) -> np.ndarray:
-        """Ids at full size, from probabilities at the working size, a channel at a time."""
-        size = self._size()
-        dtype = torch.uint8 if self._id_type() is np.uint8 else torch.int64
-        decided = torch.zeros(size, dtype=dtype, device=prob.device)
-        best = None
-        for object_id, channel in zip([0, *self._ids], prob, strict=True):
-            if channel.shape != size:
-                channel = F.interpolate(channel[None, None], size=size, mode="bilinear")[0, 0]
-            if best is None:
-                best = channel
-                continue
-            wins = channel > best
-            decided.masked_fill_(wins, object_id)
-            best = torch.maximum(best, channel)
-        if given is not None:
-            for object_id in given.unique().tolist():
-                if object_id:
-                    # A corrected object is where the mask says, and nowhere else.
-                    decided.masked_fill_(decided == object_id, 0)
-                    decided.masked_fill_(given == object_id, object_id)
-        return decided.cpu().numpy()
+        Returns:
+            (N + 1, h', w') float32 probabilities, as from `step`; and the mask, (H, W) int64, if
+            there is one. `framing.decide_ids` and `framing.matte_of` take both.
+        """
+        return self._advance(frame, mask)
 
     def drop(self, ids: Iterable[int]) -> None:
         """Stop following these objects and free their memory.
@@ -229,17 +212,7 @@ class Tracker:
         if not keep:
             self._memory = None
             return
-        m = self._memory
-        rows = torch.tensor(keep, device=m.state.device)
-        groups, group = m.group[rows].unique(return_inverse=True)
-        self._memory = Memory(
-            state=m.state[:, rows],
-            key_sum=m.key_sum[:, groups],
-            group=group,
-            sensory=m.sensory[:, rows],
-            objects=m.objects[:, rows],
-            masks=m.masks[:, rows],
-        )
+        self._memory = self._memory.only(keep)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that is needed to go on later: a tracker that loads it continues bit for bit.
@@ -274,6 +247,11 @@ class Tracker:
         ids = [int(i) for i in state["ids"]]
         memory = None
         if "memory.state" in state:
+            lacking = [f.name for f in fields(Memory) if f"memory.{f.name}" not in state]
+            if lacking:
+                raise ValueError(
+                    f"the state lacks {', '.join(lacking)}: another version of livos took it"
+                )
             parts: dict[str, Any] = {
                 field.name: state[f"memory.{field.name}"].to(self.model.device, copy=True)
                 for field in fields(Memory)
@@ -371,20 +349,25 @@ class Tracker:
         if self._graphs and given is None and not rows and self._memory is not None:
             return self._replay(image, self._memory, decide=decide)
         features, result, soft, memory = self._read(image, self._memory, rows, decide=decide)
-        ids, rows_given, described = list(self._ids), [], None
-        if given is not None and (seen := [i for i in given.unique().tolist() if i]):
+        ids, described = list(self._ids), None
+        seen = [] if given is None else [i for i in given.unique().tolist() if i]
+        if given is not None and seen:
+            if known := [ids.index(i) for i in seen if i in ids]:
+                assert memory is not None
+                memory = self.model.restart(features, memory, known)
             if new := [i for i in seen if i not in ids]:
                 memory = self.model.enter(features, memory, len(new))
                 ids += new
-            rows_given = [ids.index(i) for i in seen]
             result = impose(result, F.pad(reduce_ids(given, size), padding_of(*size)), ids)
             soft = result[None, 1:]
         if memory is not None:
             memory = self._write(features, memory, soft, rows)
+            if seen:
+                memory = memory.mark_given([ids.index(i) for i in seen])
             described = self._describe(features, soft)
         # Only now, so that an error above leaves the tracker as it was.
         self._memory, self._ids = memory, ids
-        self._judge(described, rows_given)
+        self._judge(described, [ids.index(i) for i in seen])
         return result
 
     def _read(

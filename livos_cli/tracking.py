@@ -12,8 +12,10 @@ import numpy as np
 from torch import Tensor
 
 from livos_cli.errors import InputError, UsageError
+from livos_cli.framing import decide_ids, matte_of
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Drop, SegmentOptions
+from livos_cli.refine import Soft, SoftSpool, blend
 from livos_cli.spool import Spool
 from livos_cli.tracker import Tracker
 from livos_cli.upload import upload_ahead
@@ -33,6 +35,9 @@ class Masks(Protocol):
 
     def at(self, frame: int, *, first: bool, width: int, height: int) -> np.ndarray | None:
         """The mask of a frame, (H, W) integers at the video's size, or None."""
+
+    def ends(self, frame: int, ids: Iterable[int]) -> frozenset[int]:
+        """Which of the objects followed the mask that `at` gave ends."""
 
 
 def make_tracker(model: LiVOS, options: SegmentOptions) -> Tracker:
@@ -82,6 +87,13 @@ def find(
     Raises:
         InputError: no mask belongs to a frame that is read, or the video cannot be read backward.
     """
+    if options.refine and len(_key_frames(keys, options)) > 1:
+        yield from _find_refined(
+            video, source, keys, tracker, options, matte=matte, on_back=on_back
+        )
+        return
+    if options.refine:
+        source.warnings.append("fewer than two masks in this range: --refine has nothing to do")
     if options.direction == "forward":
         yield from track(source, keys, tracker, drop=options.drop, matte=matte, past=past)
         return
@@ -124,6 +136,73 @@ def find(
             raise InputError(f"--from {origin} is not before --end", "widen the range")
     if not whole:
         _check_used(keys, back.used | forth.used, source, any_object=forth.any_object or known)
+
+
+def _key_frames(keys: Masks, options: SegmentOptions) -> list[int]:
+    """Frames with a mask in the range of the options, as far as frame numbers say that."""
+    start, end = options.range()
+    return [
+        frame
+        for frame in keys.frames or ()
+        if (start is None or start.frame is None or frame >= start.frame)
+        and (end is None or end.frame is None or frame < end.frame)
+    ]
+
+
+def _find_refined(
+    video: str | Path,
+    source: FrameSource,
+    keys: Masks,
+    tracker: Tracker,
+    options: SegmentOptions,
+    *,
+    matte: bool,
+    on_back: Callable[[int], None],
+) -> Generator[tuple[Frame, Decided]]:
+    """As `find`; frames between two masks are tracked from both.
+
+    First from the last mask back to the first, which waits on disk; then forward.
+    """
+    first, *_, last = _key_frames(keys, options)
+    # An object that is dropped at a frame was followed until the one before.
+    drops = tuple(replace(drop, frame=drop.frame - 1) for drop in options.drop)
+    back = _Guide(keys, tracker.twin(), source, drops, way=-1, warnings=[])
+    size = source.info.height, source.info.width
+    with SoftSpool() as spool:
+        pictures = read_backward(
+            video,
+            last,
+            start=options.range()[0],
+            allow_truncated=options.allow_truncated,
+            raw=options.raw,
+        )
+        with closing(pictures):
+            for index, rgb in pictures:
+                if index <= first:
+                    break
+                soft, _, _ = back.step_soft(index, rgb)
+                if index != last:
+                    spool.push(soft)
+                on_back(len(spool))
+        forth = _Guide(keys, tracker, source, options.drop)
+        with closing(upload_ahead(source, tracker.model.device)) as frames:
+            for frame, picture in frames:
+                if not spool or frame.index != last - len(spool):
+                    yield frame, forth.step(frame.index, picture, matte=matte)
+                    continue
+                soft, mask, given = forth.step_soft(frame.index, picture)
+                prob = blend(soft, spool.pop(), frame.index)
+                shape = (list(soft.since), size, mask)
+                yield (
+                    frame,
+                    Decided(
+                        decide_ids(prob, *shape),
+                        matte_of(prob, *shape) if matte else None,
+                        given,
+                        tracker.certainty,  # of the way forth alone, so rather too low
+                    ),
+                )
+    _check_used(keys, back.used | forth.used, source, any_object=forth.any_object)
 
 
 def track(
@@ -172,8 +251,10 @@ class _Guide:
         *,
         origin: int | None = None,
         way: int = 1,
+        warnings: list[str] | None = None,
     ) -> None:
-        self._keys, self._tracker, self._source = keys, tracker, source
+        self._keys, self._tracker, self._info = keys, tracker, source.info
+        self._warnings = source.warnings if warnings is None else warnings
         self._way, self.begun = way, False
         # Away from the origin: what lies on its other side is the other way's.
         self._drops = [
@@ -184,6 +265,7 @@ class _Guide:
         self._with_mask = frozenset(keys.frames or ())
         self.used: set[int] = set()
         self.any_object = False
+        self._since: dict[int, int] = {}  # object -> frame of its last mask
 
     def skip(self, index: int, decided: Decided) -> None:
         """Pass a frame whose result is known, and which the tracker has behind it."""
@@ -194,7 +276,29 @@ class _Guide:
         self.any_object = self.any_object or bool(decided.given) or bool(decided.areas[1:].any())
 
     def step(self, index: int, picture: np.ndarray | Tensor, *, matte: bool) -> Decided:
-        info, tracker = self._source.info, self._tracker
+        """What is in the next frame."""
+        mask, given = self._prepare(index)
+        if matte:
+            ids, soft = self._tracker.step_matte(picture, mask)
+        else:
+            ids, soft = self._tracker.step_ids(picture, mask), None
+        decided = Decided(ids, soft, given, self._tracker.certainty)
+        self.any_object = self.any_object or bool(self._tracker.object_ids)
+        return decided
+
+    def step_soft(
+        self, index: int, picture: np.ndarray | Tensor
+    ) -> tuple[Soft, Tensor | None, frozenset[int]]:
+        """What is in the next frame, undecided; the mask, and the ids of `Decided.given`."""
+        mask, given = self._prepare(index)
+        prob, at_full_size = self._tracker.step_soft(picture, mask)
+        followed = self._tracker.object_ids
+        self.any_object = self.any_object or bool(followed)
+        return Soft(prob, {i: self._since[i] for i in followed}), at_full_size, given
+
+    def _prepare(self, index: int) -> tuple[np.ndarray | None, frozenset[int]]:
+        """End what ends at a frame; its mask, and the ids that may change there at will."""
+        info, tracker = self._info, self._tracker
         given: frozenset[int] = frozenset()
         for drop in [d for d in self._drops if (index - d.frame) * self._way >= 0]:
             self._drops.remove(drop)
@@ -202,28 +306,36 @@ class _Guide:
                 tracker.drop([drop.object_id])
                 given |= {drop.object_id}
             else:
-                self._source.warnings.append(
+                self._warnings.append(
                     f"object {drop.object_id} is not followed at frame {index}: nothing to drop"
                 )
         first, self.begun = not self.begun, True
         mask = self._keys.at(index, first=first, width=info.width, height=info.height)
         if mask is not None:
             self.used.add(index)
-            given |= frozenset(int(i) for i in np.unique(mask) if i)
+            seen = frozenset(int(i) for i in np.unique(mask) if i)
+            self._since.update(dict.fromkeys(seen, index))
+            given |= seen | self._end(index)
         elif first:
             self._say_no_mask(index)
-        if matte:
-            ids, soft = tracker.step_matte(picture, mask)
-        else:
-            ids, soft = tracker.step_ids(picture, mask), None
-        decided = Decided(ids, soft, given, tracker.certainty)
-        self.any_object = self.any_object or bool(tracker.object_ids)
-        return decided
+        return mask, given
+
+    def _end(self, index: int) -> frozenset[int]:
+        """End the objects that a frame's mask ends."""
+        gone = self._keys.ends(index, self._tracker.object_ids)
+        if gone:
+            self._tracker.drop(gone)
+            names = ", ".join(map(str, sorted(gone)))
+            self._warnings.append(
+                f"the mask of frame {index} is black for object{'s' * (len(gone) > 1)} {names}: "
+                "not followed from there on"
+            )
+        return gone
 
     def _say_no_mask(self, index: int) -> None:
         frames = self._keys.frames or []
         later = [n for n in frames if (n - index) * self._way > 0][:: self._way]
-        self._source.warnings.append(
+        self._warnings.append(
             f"frame {index}, the first one read, has no mask: all is background "
             f"until the mask of frame {later[0] if later else '?'}"
         )

@@ -49,7 +49,8 @@ class Clip:
         return self.model.read(features, memory, chunk=1, rows=rows)
 
     def write(self, features: Features, memory: Memory, rows: int) -> Memory:
-        return self.model.write(features, memory, self.masks, chunk=1, rows=rows)
+        written = self.model.write(features, memory, self.masks, chunk=1, rows=rows)
+        return written.mark_given([0, 1])
 
 
 def tensors(*things: object) -> list[torch.Tensor]:

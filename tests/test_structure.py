@@ -34,7 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "journal": BASICS | {"files", "outputs", "records", "spool", "video"},
     "spool": BASICS | {"video"},
     "watch": set(),
-    "tracking": BASICS | {"network", "spool", "tracker", "upload", "video"},
+    "refine": {"spool"},
+    "tracking": BASICS | {"framing", "network", "refine", "spool", "tracker", "upload", "video"},
     "pipeline": BASICS
     | {"device", "fingerprint", "framing", "journal", "network", "outputs", "records"}
     | {"tracking", "video", "watch"},

@@ -116,8 +116,21 @@ def segment(
     ] = "forward",
     drop: Annotated[
         Optional[list[str]],
-        typer.Option(metavar="ID@FRAME", help="Stop following an object at a frame; repeatable."),
+        typer.Option(
+            metavar="ID@FRAME",
+            help="End an object: that frame is the first without it, until a mask shows it again; "
+            "repeatable.",
+        ),
     ] = None,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine",
+            help="With masks of several frames, track the frames between two of them from both: "
+            "what leads up to a correction gets better too. Takes up to twice as long; if "
+            "interrupted, it begins anew.",
+        ),
+    ] = False,
     chunk_objects: Annotated[
         int, typer.Option(help="Objects computed at a time, to save memory; 0 for all.", min=0)
     ] = 0,
@@ -284,6 +297,7 @@ def segment(
         origin=parse_frame(from_, "--from") if from_ else None,
         direction=direction,
         drop=tuple(Drop.parse(text) for text in drop or ()),
+        refine=refine,
         raw=RawVideo.parse(size, pix_fmt, fps),
         latest=latency_first,
     )

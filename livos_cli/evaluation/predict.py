@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -65,6 +66,10 @@ class FirstAnnotations:
                 "annotations must have the frames' size",
             )
         return np.where(np.isin(annotation, list(ids)), annotation, 0).astype(np.uint8)
+
+    def ends(self, frame: int, ids: Iterable[int]) -> frozenset[int]:
+        """None: later annotations are not used."""
+        return frozenset()
 
 
 def predict(

@@ -50,7 +50,7 @@ def working_memory(
         return min(height, rows + 2 * halo) * width if rows else cells
 
     # Through the whole frame: it, as given and padded, and the memory of the frames before.
-    memory = config.key * FLOAT + objects * itemsize * config.sensory
+    memory = 2 * config.key * FLOAT + objects * itemsize * config.sensory
     always = cells * (2 * 3 * CELL + memory)
     features = cells * itemsize * (config.pixel + config.key)
     skips = cells * itemsize * (4 * width16 + 16 * width8)

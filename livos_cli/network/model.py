@@ -49,8 +49,12 @@ class Features:
 class Memory:
     """All that is carried from frame to frame; its size does not depend on the video's length.
 
-    Objects that entered together share a key sum: `group[n]` is the row of `key_sum` that
-    normalises object n.
+    Objects that entered together, or were corrected together, share a key sum: `group[n]` is the
+    row of `key_sum` that normalises object n.
+
+    State and key sum there are once more, as far as masks that were given contributed to them, and
+    nothing that was predicted; they fade alike. An object that is corrected starts again from
+    these (`LiVOS.restart`).
     """
 
     state: Tensor  # (B, N, K, V) float32
@@ -59,6 +63,47 @@ class Memory:
     sensory: Tensor  # (B, N, S, h, w), network's precision
     objects: Tensor  # (B, N, Q, embed + 1) float32
     masks: Tensor  # (B, N, h, w) float32, the last frame's soft masks, averaged
+    given_state: Tensor  # (B, N, K, V) float32
+    given_key_sum: Tensor  # (B, G, K, h, w) float32
+
+    def only(self, rows: list[int]) -> Memory:
+        """Of these objects alone, in this order; groups that nobody is in any more go."""
+        kept = torch.tensor(rows, dtype=torch.int64, device=self.state.device)
+        groups, group = self.group[kept].unique(return_inverse=True)
+        return Memory(
+            state=self.state[:, kept],
+            key_sum=self.key_sum[:, groups],
+            group=group,
+            sensory=self.sensory[:, kept],
+            objects=self.objects[:, kept],
+            masks=self.masks[:, kept],
+            given_state=self.given_state[:, kept],
+            given_key_sum=self.given_key_sum[:, groups],
+        )
+
+    def and_then(self, others: Memory) -> Memory:
+        """With more objects after these, whose groups are their own."""
+        return Memory(
+            state=torch.cat([self.state, others.state], dim=1),
+            key_sum=torch.cat([self.key_sum, others.key_sum], dim=1),
+            group=torch.cat([self.group, others.group + self.key_sum.shape[1]]),
+            sensory=torch.cat([self.sensory, others.sensory], dim=1),
+            objects=torch.cat([self.objects, others.objects], dim=1),
+            masks=torch.cat([self.masks, others.masks], dim=1),
+            given_state=torch.cat([self.given_state, others.given_state], dim=1),
+            given_key_sum=torch.cat([self.given_key_sum, others.given_key_sum], dim=1),
+        )
+
+    def mark_given(self, rows: list[int]) -> Memory:
+        """After a mask of these objects has been written: all that is in their states was given.
+
+        Objects that enter or start again hold nothing else then.
+        """
+        taken = torch.zeros(self.state.shape[1], dtype=torch.bool, device=self.state.device)
+        taken[rows] = True
+        return replace(
+            self, given_state=torch.where(taken[:, None, None], self.state, self.given_state)
+        )
 
 
 def _image_encoder(config: LiVOSConfig) -> ResNet | EfficientNetLite0:
@@ -186,8 +231,14 @@ class LiVOS(nn.Module):
         logits, sensory = self.mask_decoder(
             refined, features.skip8, features.skip4, memory.sensory, chunk, rows
         )
+        # As it fades where the normaliser is gated; where it is not, what is left of the state
+        # of given masks still has to be measured by what is left of their keys.
+        decay = features.gate.mean(dim=1)[:, None, None, None, None]
         return aggregate(logits.float().sigmoid()), replace(
-            memory, key_sum=key_sum, sensory=sensory
+            memory,
+            key_sum=key_sum,
+            sensory=sensory,
+            given_key_sum=memory.given_key_sum * decay,
         )
 
     def write(
@@ -233,6 +284,7 @@ class LiVOS(nn.Module):
             sensory=sensory,
             objects=memory.objects + summary,
             masks=small,
+            given_state=memory.given_state * features.gate.float()[:, None, None, :],
         )
 
     def lay_out(self, map_BNCHW: Tensor) -> Tensor:
@@ -248,11 +300,49 @@ class LiVOS(nn.Module):
         Their memories are empty but for the key sum, which starts with this frame's key; `write`
         fills the rest. New objects come last.
         """
+        fresh = self._fresh(features, count)
+        return fresh if memory is None else memory.and_then(fresh)
+
+    def restart(self, features: Features, memory: Memory, rows: list[int]) -> Memory:
+        """Begin objects again that a mask is given for, after the frame has been read.
+
+        What their own predictions have left is forgotten: sensory and object memory are empty,
+        as of objects that enter; state and key sum are those of the masks given before, and
+        `write` adds this one. The other objects are as they were.
+
+        Args:
+            features: of the frame.
+            memory: from `read`.
+            rows: of the objects.
+        """
+        again = memory.only(rows)
+        fresh = self._fresh(features, len(rows))
+        key_sum = again.given_key_sum + fresh.key_sum
+        again = replace(
+            fresh,
+            state=again.given_state,
+            key_sum=key_sum,
+            group=again.group,
+            given_state=again.given_state,
+            given_key_sum=key_sum,
+        )
+        others = [row for row in range(memory.state.shape[1]) if row not in rows]
+        if not others:
+            moved, order = again, rows
+        else:
+            moved, order = memory.only(others).and_then(again), [*others, *rows]
+        moved = moved.only([order.index(row) for row in range(len(order))])
+        return replace(moved, sensory=self.lay_out(moved.sensory))
+
+    def _fresh(self, features: Features, count: int) -> Memory:
+        """The memory of objects that enter with this frame, before it is written."""
         config, key = self.config, features.key
         batch, _, height, width = key.shape
-        fresh = Memory(
-            state=key.new_zeros(batch, count, config.key, config.value, dtype=torch.float32),
-            key_sum=start_key_sum(key),
+        key_sum = start_key_sum(key)
+        state = key.new_zeros(batch, count, config.key, config.value, dtype=torch.float32)
+        return Memory(
+            state=state,
+            key_sum=key_sum,
             group=torch.zeros(count, dtype=torch.int64, device=key.device),
             sensory=self.lay_out(
                 features.pixel.new_zeros(batch, count, config.sensory, height, width)
@@ -261,14 +351,6 @@ class LiVOS(nn.Module):
                 batch, count, config.queries, config.embed + 1, dtype=torch.float32
             ),
             masks=key.new_zeros(batch, count, height, width, dtype=torch.float32),
-        )
-        if memory is None:
-            return fresh
-        return Memory(
-            state=torch.cat([memory.state, fresh.state], dim=1),
-            key_sum=torch.cat([memory.key_sum, fresh.key_sum], dim=1),
-            group=torch.cat([memory.group, fresh.group + memory.key_sum.shape[1]]),
-            sensory=torch.cat([memory.sensory, fresh.sensory], dim=1),
-            objects=torch.cat([memory.objects, fresh.objects], dim=1),
-            masks=torch.cat([memory.masks, fresh.masks], dim=1),
+            given_state=state,
+            given_key_sum=key_sum,
         )

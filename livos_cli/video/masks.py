@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -69,6 +69,7 @@ class KeyMasks:
         self._names = {name: i for i, name in enumerate(image_names)} if image_names else None
         self._by_frame: dict[int, list[tuple[int | None, Path]]] = {}
         self._first: list[tuple[int | None, Path]] | None = None
+        self._black: dict[Path, bool] = {}  # of those that have been read
         self.object_names: dict[int, str] = {}  # of object folders: id -> folder name
         if not path.exists():
             raise InputError(f"the mask {path} does not exist", "check the path given to --mask")
@@ -162,6 +163,22 @@ class KeyMasks:
             return self._load(None, width, height) if first else None
         return self._load(frame, width, height) if frame in self._by_frame else None
 
+    def ends(self, frame: int, ids: Iterable[int]) -> frozenset[int]:
+        """Which of these objects a frame's mask ends.
+
+        A mask that is all black says that nothing is there any more: of a folder of whole masks
+        every object, of an object's own folder that one. A mask that shows some objects says
+        nothing of the others.
+
+        Args:
+            frame: its number in the source; `at` has been asked for its mask.
+            ids: that are followed.
+        """
+        parts = [(own, self._black.get(path)) for own, path in self._by_frame.get(frame, ())]
+        if parts and all(own is None and black for own, black in parts):
+            return frozenset(ids)
+        return frozenset(own for own, black in parts if own is not None and black) & set(ids)
+
     def _load(
         self,
         frame: int | None,
@@ -172,11 +189,12 @@ class KeyMasks:
         parts = self._by_frame[frame] if frame is not None else self._first or []
         whole: np.ndarray | None = None
         for own, path in parts:
-            # In a folder an empty mask says that nothing new is seen in that frame.
+            # In a folder an empty mask ends what was followed: see `ends`.
             read = read_mask(
                 path, self._colours, allow_empty=self._first is None, style=self._style
             )
             ids, warning = fit_mask(read, width, height, f"mask {path}")
+            self._black[path] = not ids.any()
             if warning:
                 warn(warning)
             if own is not None:
@@ -195,8 +213,14 @@ def settle_origin(options: SegmentOptions, mask: Path, video: str | Path) -> Seg
     """Where a way back begins if nothing is said: at the first of several key masks.
 
     Raises:
-        UsageError: a single mask whose frame is not said.
+        UsageError: a single mask whose frame is not said; or a stream that is to be refined.
     """
+    if options.refine and (is_url(video) or not (Path(video).is_file() or Path(video).is_dir())):
+        name = "a stream" if str(video) == "-" else str(video)
+        raise UsageError(
+            f"--refine reads the video backward too, and {name} cannot be read twice",
+            "save it to a file first",
+        )
     if options.direction == "forward" or options.origin is not None:
         return options
     names = None
