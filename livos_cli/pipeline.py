@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from livos_cli.device import out_of_memory, peak_memory
-from livos_cli.errors import InputError, InterruptionError, UsageError
-from livos_cli.fingerprint import of_mask, of_run, of_source
+from livos_cli.errors import InputError, InterruptionError, OutputError, UsageError
+from livos_cli.fingerprint import of_mask, of_run, of_source, stamp_of
 from livos_cli.framing import working_size
 from livos_cli.journal import Journal
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep, Position, RunOptions, SegmentOptions
 from livos_cli.outputs import SinkThread, plan_outputs
 from livos_cli.records import journal_folder
+from livos_cli.tracker import Tracker
 from livos_cli.tracking import find, make_tracker
 from livos_cli.video.container import is_url
 from livos_cli.video.masks import KeyMasks, settle_origin
@@ -126,6 +127,7 @@ def run(
     with ExitStack() as stack:
         options = settle_origin(options, mask, video)
         matte = any(kind.matte for kind in kinds)
+        before = stamp_of(video)
         journal = None
         forward = options.direction == "forward"
         if keep is not None and past is None and files and is_repeatable(video) and forward:
@@ -145,7 +147,7 @@ def run(
         _check_drops(options, ids)
         tracker = make_tracker(model, options)
         if journal is not None and journal.state is not None:
-            tracker.load_state_dict(journal.state)
+            _resume(tracker, journal, info, ids)
             source.warnings += journal.past_warnings
         network_size = working_size(info.height, info.width, tracker.max_size)
         expected = _expected_frames(info, options)
@@ -171,6 +173,8 @@ def run(
             stack.callback(sinks[-1].abort)
         watch = AreaWatch()
         frames = back = 0
+        last = -1
+        taken = True  # by journal and sinks, all that the tracker has seen
 
         def tell() -> None:
             seconds, objects = time.monotonic() - started, len(tracker.object_ids)
@@ -189,10 +193,13 @@ def run(
                 tracker,
                 options,
                 matte=matte,
-                past=journal.past() if journal is not None else past or (),
+                past=past or ()
+                if journal is None
+                else journal.past((info.height, info.width), ids, matte=matte),
                 on_back=go_back,
             )
             for frame, decided in stack.enter_context(closing(found)):
+                taken = False
                 for sink in sinks:
                     sink.write(frame, decided)
                 watch.see(frame.index, decided.areas, decided.given)
@@ -200,25 +207,45 @@ def run(
                 tell()
                 if journal is not None and keep is not None:
                     journal.see(frame, decided)
+                    taken, last = True, frame.index
                     stop = keep.stop()
-                    if stop or journal.due():
+                    # Of a file that has changed meanwhile, nobody could resume.
+                    if (stop or journal.due()) and stamp_of(video) == before:
                         journal.checkpoint(tracker.state_dict(), source.warnings)
                     if stop:
                         raise InterruptionError(
                             f"interrupted after frame {frame.index} of {info.name}",
                             "run the same command again to go on from there",
                         )
+        except InputError as error:
+            if stamp_of(video) != before:
+                raise _changed(video, error) from None
+            if taken:
+                _save_progress(journal, tracker, options, last, source.warnings)
+            raise
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
+            if taken and not options.cuda_graphs:  # whose buffers may be half-written
+                _save_progress(journal, tracker, options, last, source.warnings)
             raise InputError(
                 f"{device} has too little memory at frame {frames + back}",
                 "use a smaller --memory-budget or --max-size, or --chunk-objects 1",
             ) from None
         for sink in sinks:
             sink.drain(source.trailing_audio)
+        if stamp_of(video) != before:
+            source.warnings.append(
+                f"{video} was changed, replaced or removed while it was read: the results may be "
+                "of both; run it again with -y"
+            )
         if journal is not None:
-            journal.will_publish(files.values())
+            pairs = zip(sinks, paths.values(), strict=True)
+            journal.will_publish(
+                (sink.unnamed, path)
+                for sink, path in pairs
+                if sink.unnamed is not None and isinstance(path, Path)
+            )
         owned = frozenset() if journal is None else journal.owned
         for sink, path in zip(sinks, paths.values(), strict=True):
             ours = isinstance(path, Path) and path.absolute() in owned
@@ -272,10 +299,43 @@ def _closing(journal: Journal) -> Callable[..., None]:
     """What is to be done with a journal at the end of a run, by how that ended."""
 
     def close(kind: type[BaseException] | None, *_: object) -> None:
-        # Nobody goes on from an input that cannot be used.
-        journal.close(keep=kind is not None and not issubclass(kind, InputError))
+        journal.close(keep=kind is not None)
 
     return close
+
+
+def _resume(tracker: Tracker, journal: Journal, info: SourceInfo, ids: list[int]) -> None:
+    """Bring a tracker to where a checkpoint was taken; or begin anew, if it does not fit."""
+    assert journal.state is not None
+    try:
+        fresh = tracker.state_dict()
+        tracker.load_state_dict(journal.state)
+        size = tuple(int(n) for n in journal.state["frame_size"])
+        if size != (info.height, info.width) or not set(tracker.object_ids) <= set(ids):
+            tracker.load_state_dict(fresh)
+            raise ValueError("it is of another video")
+    except ValueError as error:
+        journal.disregard(str(error))
+
+
+def _save_progress(
+    journal: Journal | None, tracker: Tracker, options: SegmentOptions, frame: int, said: list[str]
+) -> None:
+    """At an error: make last what was found until then.
+
+    Not where the tracker may be without an object already that the next frame was to drop.
+    """
+    if journal is not None and all(drop.frame != frame + 1 for drop in options.drop):
+        with suppress(OutputError):  # the error itself is what is to be said
+            journal.checkpoint(tracker.state_dict(), said)
+
+
+def _changed(video: str | Path, error: InputError) -> InputError:
+    return InputError(
+        f"{error.message}; {video} was changed while it was read",
+        "put it back as it was (the time of change, too) and run the same command again: it "
+        "resumes; or begin anew with what is there",
+    )
 
 
 def open_video(

@@ -23,27 +23,30 @@ ALLOWED: dict[str, set[str]] = {
     "network": BASICS | {"device", "livos_kernels"},
     "framing": {"network"},
     "graph": {"network"},
-    "tracker": BASICS | {"device", "framing", "graph", "network", "livos_kernels"},
+    "state": {"framing", "network"},
+    "tracker": BASICS | {"device", "framing", "graph", "network", "state", "livos_kernels"},
     "upload": {"video"},
-    "video": BASICS,
-    "weights": BASICS | {"device", "files", "network"},
-    "records": set(),
+    "names": set(),
+    "trust": {"files", "names"},
+    "video": BASICS | {"files"},
+    "weights": BASICS | {"device", "files", "names", "network"},
+    "records": BASICS | {"files", "trust"},
     "outputs": BASICS | {"records", "video"},
     "fingerprint": BASICS | {"livos_cli", "video"},
-    "journal": BASICS | {"files", "outputs", "records", "spool", "video"},
+    "journal": BASICS | {"files", "outputs", "records", "spool", "trust", "video"},
     "spool": BASICS | {"video"},
     "watch": set(),
     "tracking": BASICS | {"network", "spool", "tracker", "upload", "video"},
     "pipeline": BASICS
     | {"device", "fingerprint", "framing", "journal", "network", "outputs", "records"}
-    | {"tracking", "video", "watch"},
-    "remote": BASICS,
-    "lock": BASICS | {"records"},
-    "manifest": {"files", "livos_cli", "records"},
-    "discover": BASICS | {"livos_cli", "remote", "video"},
+    | {"tracker", "tracking", "video", "watch"},
+    "remote": BASICS | {"names"},
+    "lock": BASICS | {"files", "records", "trust"},
+    "manifest": {"files", "livos_cli", "records", "trust"},
+    "discover": BASICS | {"livos_cli", "names", "remote", "video"},
     "plan": BASICS
-    | {"discover", "fingerprint", "livos_cli", "manifest", "outputs", "records", "remote"}
-    | {"video"},
+    | {"discover", "files", "fingerprint", "livos_cli", "manifest", "outputs", "records"}
+    | {"remote", "trust", "video"},
     "batch": BASICS
     | {"device", "discover", "livos_cli", "network", "pipeline", "plan", "remote", "video"},
     "stretches": BASICS
@@ -51,7 +54,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"tracking", "video"},
     "cluster": BASICS | {"batch", "discover", "network", "plan", "stretches", "video", "weights"},
     "api": BASICS | {"network", "pipeline", "tracking", "video", "weights"},
-    "training": BASICS | {"datasets", "device", "network", "video", "weights", "livos_kernels"},
+    "training": BASICS
+    | {"datasets", "device", "files", "network", "trust", "video", "weights", "livos_kernels"},
     "bench": BASICS | {"device", "network", "pipeline", "tracker", "video"},
     "first_mask": BASICS,
     "files": BASICS,

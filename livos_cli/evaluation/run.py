@@ -196,7 +196,7 @@ def _read(sequence: Sequence, note: Path) -> Done:
 
 def _pack(dataset: Dataset, predictions: Path, archive: Path) -> None:
     """PNGs are compressed already, so they are stored as they are."""
-    with whole(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as packed:
+    with whole(archive) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
         for sequence in dataset.sequences:
             for path in sorted((predictions / sequence.name).glob("*.png")):
                 packed.write(path, Path(dataset.zip_folder or "", sequence.name, path.name))

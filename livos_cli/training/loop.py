@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -21,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from livos_cli.device import fast_bfloat16, memory_errors
 from livos_cli.errors import LivosError, OutputError, UsageError
+from livos_cli.files import create, open_own
 from livos_cli.network.config import NORMALISERS, PRESETS, LiVOSConfig
 from livos_cli.network.model import LiVOS
 from livos_cli.network.prepare import lay_out_channels_last
@@ -314,10 +316,11 @@ class _Log:
     def __init__(self, path: Path, step: int) -> None:
         kept: list[list[str]] = []
         if step and path.is_file():
-            with path.open(newline="") as file:
-                kept = [row for row in csv.reader(file) if row[0].isdecimal()]
+            with TextIOWrapper(open_own(path), errors="replace", newline="") as file:
+                kept = [row for row in csv.reader(file) if row and row[0].isdecimal()]
                 kept = [row for row in kept if int(row[0]) <= step]
-        self._file = path.open("w", newline="")
+        path.unlink(missing_ok=True)  # a link, say; what is kept of it has been read
+        self._file = TextIOWrapper(create(path), newline="")
         self._writer = csv.writer(self._file)
         self._writer.writerows([COLUMNS, *kept])
 
