@@ -109,7 +109,9 @@ def discover(
     apart = [Path(mask)] if not is_url(mask) else []
     if target is not None:
         apart.append(target)
-    found = [item for video in given for item in _expand_each(video, recursive, apart)]
+    # Of one name the error is that of the command; of many, of one video.
+    look = _expand if len(given) == 1 else _expand_each
+    found = [item for video in given for item in look(video, recursive, apart)]
     if not found:
         raise InputError(
             f"no video and no folder of images found in {', '.join(given[:3]) or 'the list'}",
