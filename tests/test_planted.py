@@ -14,6 +14,7 @@ import pytest
 from media import decode, scene, write_png, write_video
 
 from livos_cli.batch import work
+from livos_cli.datasets import open_dataset
 from livos_cli.discover import Item, discover
 from livos_cli.errors import InputError, InterruptionError, LivosError, OutputError
 from livos_cli.files import create, open_own, remove_leftovers, synced, temporary_of, write_whole
@@ -263,3 +264,13 @@ def test_an_archive_does_not_write_beside_the_output(
     new = {p for p in set(tmp_path.rglob("*")) - before if p.is_file()}
     assert {p for p in new if out not in p.parents} == set()
     assert (out / "v" / "good.mask.mkv") in new
+
+
+@pytest.mark.parametrize("name", ["../../up", "/etc", "..", "C:x"])
+def test_a_list_of_sequences_does_not_lead_elsewhere(name: str, tmp_path: Path) -> None:
+    for part in ("JPEGImages", "Annotations"):
+        (tmp_path / "valid" / part).mkdir(parents=True)
+    told = json.dumps({"videos": {name: {}}})
+    write_whole(tmp_path / "valid" / "meta.json", told.encode())
+    with pytest.raises(InputError, match=r"leads elsewhere|no plain name"):
+        open_dataset(tmp_path, "ytvos", split="valid")

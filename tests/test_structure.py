@@ -59,7 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     "bench": BASICS | {"device", "network", "pipeline", "tracker", "video"},
     "first_mask": BASICS,
     "files": BASICS,
-    "datasets": BASICS | {"video"},
+    "datasets": BASICS | {"names", "video"},
     "evaluation": BASICS
     | {"datasets", "device", "files", "network", "outputs", "tracker", "tracking", "video"},
     "cli": BASICS
