@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from livos_cli.errors import InputError, UsageError
-from livos_cli.names import plain_name
+from livos_cli.outside import plain_name
 from livos_cli.video.images import list_images
 from livos_cli.video.palette import decode_index_png
 

@@ -11,8 +11,8 @@ from pathlib import Path, PurePath
 
 from livos_cli import remote
 from livos_cli.errors import InputError, LivosError, UsageError
-from livos_cli.names import plain_name
 from livos_cli.options import RunOptions
+from livos_cli.outside import plain_name
 from livos_cli.video.container import is_url, stem_of
 from livos_cli.video.images import IMAGE_SUFFIXES, natural_key
 from livos_cli.video.sinks import KINDS

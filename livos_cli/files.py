@@ -83,7 +83,7 @@ def open_own(path: Path, mode: Literal["r", "a", "r+"] = "r") -> IO[bytes]:
     try:
         number = os.open(path, _MODES[mode] | _CAREFUL, 0o666)
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
             raise _refusal(path, "it is a link") from None
         if error.errno == errno.ENXIO:  # a pipe that nobody reads
             raise _refusal(path, "it is no file") from None

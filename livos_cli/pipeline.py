@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,21 +12,25 @@ from pathlib import Path
 import numpy as np
 
 from livos_cli.device import out_of_memory, peak_memory
-from livos_cli.errors import InputError, InterruptionError, OutputError, UsageError
-from livos_cli.fingerprint import of_mask, of_run, of_source, stamp_of
+from livos_cli.errors import InputError, InterruptionError, UsageError
+from livos_cli.fingerprint import stamp_of
 from livos_cli.framing import working_size
-from livos_cli.journal import Journal
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep, Position, RunOptions, SegmentOptions
 from livos_cli.outputs import SinkThread, plan_outputs
-from livos_cli.records import journal_folder
-from livos_cli.tracker import Tracker
+from livos_cli.resume import (
+    changed_meanwhile,
+    closing_journal,
+    open_journal,
+    resume,
+    save_progress,
+)
 from livos_cli.tracking import find, make_tracker
 from livos_cli.video.container import is_url
 from livos_cli.video.masks import KeyMasks, settle_origin
 from livos_cli.video.preview import Preview
 from livos_cli.video.reader import open_source
-from livos_cli.video.sinks import KINDS, Decided, Job, Stdout
+from livos_cli.video.sinks import KINDS, Decided, Job
 from livos_cli.video.source import FrameSource, SourceInfo
 from livos_cli.watch import AreaWatch
 
@@ -131,8 +135,8 @@ def run(
         journal = None
         forward = options.direction == "forward"
         if keep is not None and past is None and files and is_repeatable(video) and forward:
-            journal = _open_journal(Path(video), mask, model, options, paths, keep, matte=matte)
-            stack.push(_closing(journal))
+            journal = open_journal(Path(video), mask, model, options, paths, keep, matte=matte)
+            stack.push(closing_journal(journal))
         source = stack.enter_context(
             open_video(
                 video,
@@ -147,7 +151,7 @@ def run(
         _check_drops(options, ids)
         tracker = make_tracker(model, options)
         if journal is not None and journal.state is not None:
-            _resume(tracker, journal, info, ids)
+            resume(tracker, journal, info, ids)
             source.warnings += journal.past_warnings
         network_size = working_size(info.height, info.width, tracker.max_size)
         expected = _expected_frames(info, options)
@@ -219,15 +223,15 @@ def run(
                         )
         except InputError as error:
             if stamp_of(video) != before:
-                raise _changed(video, error) from None
+                raise changed_meanwhile(video, error) from None
             if taken:
-                _save_progress(journal, tracker, options, last, source.warnings)
+                save_progress(journal, tracker, options, last, source.warnings)
             raise
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
             if taken and not options.cuda_graphs:  # whose buffers may be half-written
-                _save_progress(journal, tracker, options, last, source.warnings)
+                save_progress(journal, tracker, options, last, source.warnings)
             raise InputError(
                 f"{device} has too little memory at frame {frames + back}",
                 "use a smaller --memory-budget or --max-size, or --chunk-objects 1",
@@ -273,68 +277,6 @@ def is_repeatable(video: str | Path) -> bool:
     """Whether the same frames come again when it is read again: a file or folder, no stream."""
     return (
         str(video) != "-" and not is_url(video) and (Path(video).is_file() or Path(video).is_dir())
-    )
-
-
-def _open_journal(
-    video: Path,
-    mask: Path,
-    model: LiVOS,
-    options: SegmentOptions,
-    paths: Mapping[str, Path | Stdout],
-    keep: Keep,
-    *,
-    matte: bool,
-) -> Journal:
-    folder = journal_folder(dict(paths))
-    assert folder is not None
-    exact = f"{model.device.type} {model.dtype}"
-    inputs = keep.inputs or f"{of_source(video)} {of_mask(mask)}"
-    fingerprint = of_run(inputs, options, keep.weights, matte=matte, exact=exact)
-    files = [path for path in paths.values() if isinstance(path, Path)]
-    return Journal(folder, fingerprint, keep.every, files)
-
-
-def _closing(journal: Journal) -> Callable[..., None]:
-    """What is to be done with a journal at the end of a run, by how that ended."""
-
-    def close(kind: type[BaseException] | None, *_: object) -> None:
-        journal.close(keep=kind is not None)
-
-    return close
-
-
-def _resume(tracker: Tracker, journal: Journal, info: SourceInfo, ids: list[int]) -> None:
-    """Bring a tracker to where a checkpoint was taken; or begin anew, if it does not fit."""
-    assert journal.state is not None
-    try:
-        fresh = tracker.state_dict()
-        tracker.load_state_dict(journal.state)
-        size = tuple(int(n) for n in journal.state["frame_size"])
-        if size != (info.height, info.width) or not set(tracker.object_ids) <= set(ids):
-            tracker.load_state_dict(fresh)
-            raise ValueError("it is of another video")
-    except ValueError as error:
-        journal.disregard(str(error))
-
-
-def _save_progress(
-    journal: Journal | None, tracker: Tracker, options: SegmentOptions, frame: int, said: list[str]
-) -> None:
-    """At an error: make last what was found until then.
-
-    Not where the tracker may be without an object already that the next frame was to drop.
-    """
-    if journal is not None and all(drop.frame != frame + 1 for drop in options.drop):
-        with suppress(OutputError):  # the error itself is what is to be said
-            journal.checkpoint(tracker.state_dict(), said)
-
-
-def _changed(video: str | Path, error: InputError) -> InputError:
-    return InputError(
-        f"{error.message}; {video} was changed while it was read",
-        "put it back as it was (the time of change, too) and run the same command again: it "
-        "resumes; or begin anew with what is there",
     )
 
 

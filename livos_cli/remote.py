@@ -9,7 +9,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from livos_cli.errors import InputError, UsageError
-from livos_cli.names import inner_path, plain_name
+from livos_cli.outside import inner_path, plain_name
 
 __all__ = ["entries", "expand", "fetch", "identity", "is_file", "is_remote"]
 
@@ -98,7 +98,7 @@ def _below(path: str, root: str) -> PurePosixPath:
     """A path of a listing, from the folder on that was listed.
 
     Raises:
-        ValueError: it is not below it, or would lead elsewhere; see `livos_cli.names`.
+        ValueError: it is not below it, or would lead elsewhere; see `livos_cli.outside`.
     """
     inner = path.removeprefix(root.rstrip("/")).lstrip("/") if path.startswith(root) else path
     return inner_path(inner)

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from livos_cli.framing import padding_of, working_size
-from livos_cli.network.model import STRIDE, LiVOS, Memory
+from livos_cli.network.model import STRIDE, LiVOS
 
-__all__ = ["TENSORS", "check_state"]
+__all__ = ["TENSORS", "Row", "check_state"]
 
-# Sizes by the letters of `livos_cli.network`; h and w are of the 1/16 grid, X the embedding and its
-# area. "network" stands for the network's own precision. What is new in Memory gets a row here.
-TENSORS: dict[str, tuple[str, torch.dtype | str]] = {
-    "ids": ("N", torch.int64),
-    "frame_size": ("2", torch.int64),
-    "max_size": ("", torch.int64),
-    "memory.state": ("1 N K V", torch.float32),
-    "memory.key_sum": ("1 G K h w", torch.float32),
-    "memory.group": ("N", torch.int64),
-    "memory.sensory": ("1 N S h w", "network"),
-    "memory.objects": ("1 N Q X", torch.float32),
-    "memory.masks": ("1 N h w", torch.float32),
+
+@dataclass(frozen=True)
+class Row:
+    """What a tensor must be like."""
+
+    shape: str  # sizes, or letters for them
+    dtype: torch.dtype | None  # None: the network's own precision
+    finite: bool = True  # no infinities, and nothing that is no number
+
+
+# Sizes by the letters of `livos_cli.network`; h and w are of the 1/16 grid, X is an embedding and
+# its area, * any size. What is before the stop is a group: all of it is there, or none. Whoever
+# adds to a state adds a row.
+TENSORS = {
+    "ids": Row("N", torch.int64),
+    "frame_size": Row("2", torch.int64),
+    "max_size": Row("", torch.int64),
+    "memory.state": Row("1 N K V", torch.float32),
+    "memory.key_sum": Row("1 G K h w", torch.float32),
+    "memory.group": Row("N", torch.int64),
+    "memory.sensory": Row("1 N S h w", None),
+    "memory.objects": Row("1 N Q X", torch.float32),
+    "memory.masks": Row("1 N h w", torch.float32),
 }
 LARGEST = 1 << 16  # pixels of a frame's side
 
@@ -36,10 +47,9 @@ def check_state(state: Mapping[str, Tensor], model: LiVOS, max_size: int) -> Non
         ValueError: a tensor is missing, unknown, of another shape or type, or holds what is no
             number; ids are not distinct; or it was taken with other weights or sizes.
     """
-    whole = {f"memory.{field.name}" for field in fields(Memory)}
-    needed = {name for name in TENSORS if not name.startswith("memory.")}
-    if whole & set(state):
-        needed |= whole
+    groups = {_group(name) for name in state} | {""}
+    needed = {name for name in TENSORS if _group(name) in groups}
+    whole = {name for name in TENSORS if _group(name) == "memory"}
     if missing := sorted(needed - set(state)):
         raise ValueError(f"{missing[0]} is missing")
     if unknown := sorted(set(state) - needed):
@@ -60,6 +70,10 @@ def check_state(state: Mapping[str, Tensor], model: LiVOS, max_size: int) -> Non
         raise ValueError("its objects and its memory do not belong together")
     if ids:
         _check_memory(state, model, working_size(height, width, max_size))
+
+
+def _group(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _check_memory(state: Mapping[str, Tensor], model: LiVOS, size: tuple[int, int]) -> None:
@@ -88,14 +102,19 @@ def _check_memory(state: Mapping[str, Tensor], model: LiVOS, size: tuple[int, in
 def _check_tensor(
     name: str, tensor: Tensor, sizes: Mapping[str, int], network: torch.dtype
 ) -> None:
-    row = TENSORS.get(name)
-    if row is not None:
-        want = tuple(sizes[letter] if letter in sizes else int(letter) for letter in row[0].split())
-        dtype = network if row[1] == "network" else row[1]
-        if tuple(tensor.shape) != want or tensor.dtype != dtype:
-            raise ValueError(
-                f"{name} ({tuple(tensor.shape)}, {tensor.dtype}) was taken with other weights or "
-                f"precision than these ({want}, {dtype})"
-            )
-    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+    row = TENSORS[name]
+    letters = row.shape.split()
+    want = tuple(sizes.get(one, one) for one in letters)
+    dtype = network if row.dtype is None else row.dtype
+    fits = len(letters) == tensor.ndim and all(
+        one == "*" or str(size) == str(wanted)
+        for one, size, wanted in zip(letters, tensor.shape, want, strict=True)
+    )
+    if not fits or tensor.dtype != dtype:
+        shown = ", ".join(map(str, want))
+        raise ValueError(
+            f"{name} ({tuple(tensor.shape)}, {tensor.dtype}) was taken with other weights or "
+            f"precision than these (({shown}), {dtype})"
+        )
+    if row.finite and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
         raise ValueError(f"{name} holds what is no number")

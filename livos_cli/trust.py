@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from livos_cli.files import read_own
-from livos_cli.names import plain_name
+from livos_cli.outside import plain_name
 
 __all__ = [
     "CHECKPOINT",
     "INDEX",
+    "LONG",
     "MANIFEST",
     "OWNER",
     "PUBLISHING",
     "REPORT",
+    "SCORES",
+    "SETTINGS",
     "Rule",
     "UntrustedError",
     "parse",
@@ -94,6 +97,16 @@ class Whole:
     def check(self, value: object, where: str) -> None:
         if type(value) is not int or not self.least <= value <= self.most:
             raise UntrustedError(f"{where} is no number from {self.least} on")
+
+
+@dataclass(frozen=True)
+class Id:
+    """An object's id, as text."""
+
+    def check(self, value: object, where: str) -> None:
+        if not (isinstance(value, str) and value.isascii() and value.isdecimal()):
+            raise UntrustedError(f"{where} has what is no id")
+        Whole(0, 1 << 16).check(int(value[:9]), where)
 
 
 @dataclass(frozen=True)
@@ -187,6 +200,14 @@ CHECKPOINT = Rows({
 })  # fmt: skip
 # A line of a batch's report: plan.py
 REPORT = Rows({"video": Text(), "status": Text(20), "livos": Text(100)})
+# Of an evaluation: settings.json, scores/<sequence>.json, long/<sequence>.json
+SETTINGS = Rows({"livos": Text(100)})
+SCORES = Rows({
+    "frames": Whole(),
+    "seconds": Number(),
+    "objects": Each(Id(), Many(Number(), 2, 2)),
+})  # fmt: skip
+LONG = Many(Number(), 1)
 # index.json of a training run's checkpoint: training/checkpoint.py
 INDEX = Rows({
     "step": Maybe(Whole()),

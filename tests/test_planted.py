@@ -19,9 +19,9 @@ from livos_cli.discover import Item, discover
 from livos_cli.errors import InputError, InterruptionError, LivosError, OutputError
 from livos_cli.files import create, open_own, remove_leftovers, synced, temporary_of, write_whole
 from livos_cli.lock import locked
-from livos_cli.names import inner_path, plain_name
 from livos_cli.network import LiVOS
 from livos_cli.options import Keep, RunOptions, SegmentOptions
+from livos_cli.outside import inner_path, plain_name
 from livos_cli.pipeline import run
 from livos_cli.plan import Batch, Record, ReportFile
 from livos_cli.records import records_folder

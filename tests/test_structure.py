@@ -26,10 +26,10 @@ ALLOWED: dict[str, set[str]] = {
     "state": {"framing", "network"},
     "tracker": BASICS | {"device", "framing", "graph", "network", "state", "livos_kernels"},
     "upload": {"video"},
-    "names": set(),
-    "trust": {"files", "names"},
+    "outside": set(),
+    "trust": {"files", "outside"},
     "video": BASICS | {"files"},
-    "weights": BASICS | {"device", "files", "names", "network"},
+    "weights": BASICS | {"device", "files", "outside", "network"},
     "records": BASICS | {"files", "trust"},
     "outputs": BASICS | {"records", "video"},
     "fingerprint": BASICS | {"livos_cli", "video"},
@@ -38,12 +38,13 @@ ALLOWED: dict[str, set[str]] = {
     "watch": set(),
     "tracking": BASICS | {"network", "spool", "tracker", "upload", "video"},
     "pipeline": BASICS
-    | {"device", "fingerprint", "framing", "journal", "network", "outputs", "records"}
-    | {"tracker", "tracking", "video", "watch"},
-    "remote": BASICS | {"names"},
+    | {"device", "fingerprint", "framing", "network", "outputs", "resume", "tracking"}
+    | {"video", "watch"},
+    "resume": BASICS | {"fingerprint", "journal", "network", "records", "tracker", "video"},
+    "remote": BASICS | {"outside"},
     "lock": BASICS | {"files", "records", "trust"},
     "manifest": {"files", "livos_cli", "records", "trust"},
-    "discover": BASICS | {"livos_cli", "names", "remote", "video"},
+    "discover": BASICS | {"livos_cli", "outside", "remote", "video"},
     "plan": BASICS
     | {"discover", "files", "fingerprint", "livos_cli", "manifest", "outputs", "records"}
     | {"remote", "trust", "video"},
@@ -59,9 +60,10 @@ ALLOWED: dict[str, set[str]] = {
     "bench": BASICS | {"device", "network", "pipeline", "tracker", "video"},
     "first_mask": BASICS,
     "files": BASICS,
-    "datasets": BASICS | {"names", "video"},
+    "datasets": BASICS | {"outside", "video"},
     "evaluation": BASICS
-    | {"datasets", "device", "files", "network", "outputs", "tracker", "tracking", "video"},
+    | {"datasets", "device", "files", "network", "outputs", "tracker", "tracking", "trust"}
+    | {"video"},
     "cli": BASICS
     | {"batch", "bench", "cluster", "datasets", "device", "discover", "evaluation", "files"}
     | {"first_mask", "lock", "network", "outputs", "pipeline", "plan", "stretches", "tracking"}

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from livos_cli.device import fast_bfloat16, memory_errors
-from livos_cli.errors import LivosError, OutputError, UsageError
+from livos_cli.errors import InputError, LivosError, OutputError, UsageError
 from livos_cli.files import create, open_own
 from livos_cli.network.config import NORMALISERS, PRESETS, LiVOSConfig
 from livos_cli.network.model import LiVOS
@@ -211,7 +211,15 @@ class _Run:
         self._average = {k: v.detach().clone().float() for k, v in model.state_dict().items()}
         self.step = 0
         if (saved := checkpoint.load(self._folder)) is not None:
-            self._restore(saved)
+            try:
+                self._restore(saved)
+            # Whole, but not of what is written here: by another program, or another version.
+            except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+                raise InputError(
+                    f"the checkpoint {self._folder} cannot be used ({type(error).__name__}: "
+                    f"{' '.join(str(error).split())[:120]})",
+                    "copy it again, or use another output folder",
+                ) from None
         self._parallel: Any = self._module
         if world.size > 1:
             self._parallel = DistributedDataParallel(

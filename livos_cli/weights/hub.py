@@ -10,7 +10,7 @@ from pathlib import Path
 
 from livos_cli.errors import WeightsError
 from livos_cli.files import temporary_of
-from livos_cli.names import inner_path
+from livos_cli.outside import inner_path
 from livos_cli.weights.registry import HUB_VARIABLE, Entry
 
 __all__ = [
