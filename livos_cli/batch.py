@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,7 +13,7 @@ from typing import Protocol
 from livos_cli import remote
 from livos_cli.device import forget_peak_memory, give_back_memory
 from livos_cli.discover import Item
-from livos_cli.errors import InterruptionError, LivosError, OutputError
+from livos_cli.errors import InterruptionError, OutputError
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep
 from livos_cli.pipeline import Begin, Progress, Report, run
@@ -51,21 +50,8 @@ def work(
         return _attempt(item, batch, model, stop, watcher)
     except InterruptionError:
         raise
-    except LivosError as error:
+    except Exception as error:  # the other videos are none the worse for it
         return replace(failed(item, batch, error), seconds=_since(started))
-    except Exception as error:  # ours; the other videos are none the worse for it
-        return replace(
-            failed(
-                item,
-                batch,
-                LivosError(
-                    f"unexpected {type(error).__name__}: {error}",
-                    "please report this, with the traceback in the report",
-                ),
-            ),
-            seconds=_since(started),
-            traceback=traceback.format_exc(),
-        )
     finally:
         give_back_memory(model.device)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from livos_cli.errors import InputError, UsageError
+from livos_cli.outside import plain_name
 from livos_cli.video.images import list_images
 from livos_cli.video.palette import decode_index_png
 
@@ -112,7 +113,7 @@ def open_dataset(
     for folder in (images, annotations):
         if not folder.is_dir():
             raise InputError(f"{folder} does not exist", f"{kind} is laid out as {_shape(kind)}")
-    names = _names(root, base, images, kind, split)
+    names = [_plain(name, root) for name in _names(root, base, images, kind, split)]
     wanted = list(only)
     if unknown := [name for name in wanted if name not in names]:
         raise InputError(f"there is no sequence '{unknown[0]}' in {images}", "see --sequences")
@@ -156,10 +157,18 @@ def _names(root: Path, base: Path, images: Path, kind: str, split: str | None) -
     return sorted(p.name for p in images.iterdir() if p.is_dir())
 
 
+def _plain(name: str, root: Path) -> str:
+    """Predictions lie in folders of these names: none may lead elsewhere."""
+    try:
+        return plain_name(name)
+    except ValueError as error:
+        raise InputError(f"a sequence's name in {root}: {error}", "mend its list") from None
+
+
 def _videos(meta: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(meta.read_text())["videos"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{meta} cannot be read ({error})", "is it the benchmark's own?") from None
 
 

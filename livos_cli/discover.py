@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from livos_cli import remote
 from livos_cli.errors import InputError, LivosError, UsageError
 from livos_cli.options import RunOptions
+from livos_cli.outside import plain_name
 from livos_cli.video.container import is_url, stem_of
 from livos_cli.video.images import IMAGE_SUFFIXES, natural_key
 from livos_cli.video.sinks import KINDS
@@ -24,6 +25,7 @@ VIDEO_SUFFIXES = frozenset({
     ".wmv", ".y4m",
 })  # fmt: skip
 HERE = PurePath()
+NAMED = "check the name that was given"
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,9 @@ def discover(
     apart = [Path(mask)] if not is_url(mask) else []
     if target is not None:
         apart.append(target)
-    found = [item for video in given for item in _expand(video, recursive, apart)]
+    # Of one name the error is that of the command; of many, of one video.
+    look = _expand if len(given) == 1 else _expand_each
+    found = [item for video in given for item in look(video, recursive, apart)]
     if not found:
         raise InputError(
             f"no video and no folder of images found in {', '.join(given[:3]) or 'the list'}",
@@ -121,23 +125,34 @@ def discover(
         )
     items = []
     for one in found:
-        if target is not None:
-            folder = target / one.under
-        else:
-            folder = Path.cwd() if is_url(one.video) else Path(one.video).resolve().parent
-        problem, where = one.problem, None
-        if problem is None:
-            try:
-                where = masks.of(one)
-            except LivosError as error:
-                problem = error
-        items.append(Item(one.video, where, folder, one.stem, problem))
+        try:
+            items.append(_planned(one, target, masks))
+        except LivosError as error:
+            items.append(Item(one.video, None, target or Path.cwd(), one.stem, error))
     return _without_collisions(items)
+
+
+def _planned(one: _Found, target: Path | None, masks: _Masks) -> Item:
+    """Raises LivosError if it cannot be done."""
+    if one.problem is not None:
+        raise one.problem
+    if is_url(one.video):
+        try:
+            plain_name(one.stem)
+        except ValueError as error:
+            raise InputError(f"the name of {one.video}: {error}", NAMED) from None
+    if target is not None:
+        folder = target / one.under
+    else:
+        folder = Path.cwd() if is_url(one.video) else Path(one.video).resolve().parent
+    return Item(one.video, masks.of(one), folder, one.stem)
 
 
 def _without_collisions(items: list[Item]) -> list[Item]:
     """Two videos must not have the same outputs; on some systems case makes no difference."""
-    counts = Counter((str(item.folder), item.stem.casefold()) for item in items)
+    counts = Counter(
+        (str(item.folder), item.stem.casefold()) for item in items if item.problem is None
+    )
     checked = []
     for item in items:
         if counts[str(item.folder), item.stem.casefold()] > 1 and item.problem is None:
@@ -199,12 +214,23 @@ def _output_suffixes() -> Iterator[str]:
     yield ".alpha/"
 
 
+def _expand_each(video: str, recursive: bool, apart: list[Path]) -> Iterator[_Found]:
+    """The videos of a name; one that cannot be looked at is one video that fails."""
+    try:
+        yield from _expand(video, recursive, apart)
+    except LivosError as error:
+        yield _Found(video, problem=error)
+    except (OSError, ValueError) as error:  # a name that no system takes: too long, or with a NUL
+        reason = getattr(error, "strerror", None) or str(error)
+        yield _Found(video, problem=InputError(f"{video} cannot be read ({reason})", NAMED))
+
+
 def _expand(video: str, recursive: bool, apart: list[Path]) -> Iterator[_Found]:
     """The videos of a name: itself, or those in it."""
     if is_url(video):
         if remote.is_remote(video):
-            for url, under in remote.expand(video, VIDEO_SUFFIXES, recursive):
-                yield _Found(url, under)
+            for url, under, problem in remote.expand(video, VIDEO_SUFFIXES, recursive):
+                yield _Found(url, under, problem)
         else:
             yield _Found(video)
         return

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from livos_cli import __version__
 from livos_cli.options import RunOptions, SegmentOptions
+from livos_cli.video.container import is_url
 from livos_cli.video.images import list_images
 
-RESULTS = 2  # how results are kept on disk: those of another livos are not read
+RESULTS = 3  # how results are kept on disk: those of another livos are not read
 
-__all__ = ["of_mask", "of_run", "of_settings", "of_source"]
+__all__ = ["of_mask", "of_run", "of_settings", "of_source", "stamp_of"]
 
 
 def of_source(video: Path) -> str:
@@ -21,6 +22,17 @@ def of_source(video: Path) -> str:
     files = list_images(video) if video.is_dir() else [video]
     seen = [(p.name, (s := p.stat()).st_size, s.st_mtime_ns) for p in files]
     return _digest(seen)
+
+
+def stamp_of(video: str | Path) -> str:
+    """What changes when a video is written to while it is read; of streams, nothing."""
+    path = Path(video)
+    if str(video) == "-" or is_url(video):
+        return ""
+    try:
+        return f"{path.stat().st_ino} {of_source(path)}"
+    except OSError as error:
+        return f"gone: {error.strerror}"
 
 
 def of_mask(mask: Path) -> str:
@@ -50,7 +62,9 @@ def of_run(inputs: str, options: SegmentOptions, weights: str, *, matte: bool, e
         matte: whether probabilities are kept beside the decisions.
         exact: what else changes the numbers: device and precision.
     """
-    return _digest([__version__, RESULTS, inputs, asdict(options), weights, matte, exact])
+    # Until a file is damaged, it makes no difference whether that would be taken.
+    same = replace(options, allow_truncated=False)
+    return _digest([__version__, RESULTS, inputs, asdict(same), weights, matte, exact])
 
 
 def _digest(value: object) -> str:

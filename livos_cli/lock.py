@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from livos_cli.errors import OutputError
-from livos_cli.records import RECORDS
+from livos_cli.files import create
+from livos_cli.records import JOURNAL_LOCK, lock_in, records_folder
+from livos_cli.trust import OWNER, UntrustedError, read
 
 __all__ = ["locked"]
 
@@ -26,28 +28,29 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: another run holds it, which it names; or the folder cannot be written to.
     """
-    records = folder / RECORDS
+    records = records_folder(folder)
     made = [path for path in (records, *records.parents) if not path.exists()]
     owner = records / "owner.json"  # the lock's own file is emptied by whoever tries
     try:
-        records.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(records / "lock", blocking=False)
-        lock.acquire()
+        lock = lock_in(records)
     except Timeout:
         raise OutputError(
             f"{folder} is in use by {_who(owner)}", "wait for it, or choose another place with -o"
         ) from None
     except OSError as error:
         raise OutputError(
-            f"cannot write to {folder} ({error.strerror})", "choose another place with -o"
+            f"cannot write to {error.filename or folder} ({error.strerror})",
+            "choose another place with -o",
         ) from None
     try:
         me = {"host": socket.gethostname(), "process": os.getpid(), "since": time.time()}
         with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
-            owner.write_text(json.dumps(me))
+            owner.unlink(missing_ok=True)
+            with create(owner) as file:
+                file.write(json.dumps(me).encode())
         yield
     finally:
-        for path in (owner, records / "lock"):
+        for path in (owner, records / JOURNAL_LOCK):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         lock.release()
@@ -58,9 +61,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _who(owner: Path) -> str:
     try:
-        told = json.loads(owner.read_text())
-        minutes = max(0.0, time.time() - told["since"]) / 60
-        age = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
-        return f"another run (process {told['process']} on {told['host']}, for {age})"
-    except (OSError, ValueError, KeyError, TypeError):
+        told = read(owner, OWNER)
+    except (OSError, UntrustedError):
         return "another run"
+    minutes = max(0.0, time.time() - told["since"]) / 60
+    age = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+    return f"another run (process {told['process']} on {told['host']}, for {age})"

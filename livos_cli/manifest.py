@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from livos_cli import __version__
-from livos_cli.files import remove_leftovers, synced
-from livos_cli.records import RECORDS
+from livos_cli.files import make_own_folder, remove_leftovers, synced
+from livos_cli.records import records_folder
+from livos_cli.trust import MANIFEST, UntrustedError, read
 
 __all__ = ["Manifest"]
 
@@ -21,17 +22,22 @@ class Manifest:
 
     Each kind has the digest of what it was made from, and its file's size and time of change: a
     result that was changed or is gone is no finished result.
+
+    Raises:
+        OutputError: as `livos_cli.records.records_folder`.
     """
 
     def __init__(self, folder: Path, stem: str) -> None:
-        self.path = folder / RECORDS / f"{stem}.json"
+        self.path = records_folder(folder) / f"{stem}.json"
         self.facts: dict[str, Any] = {}
+        self.problem: str | None = None  # why one that is there is not used
         try:
-            read = json.loads(self.path.read_bytes())
-            if read["format"] == FORMAT and isinstance(read["outputs"], dict):
-                self.facts = read
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # none, or none that can be trusted
+            self.facts = read(self.path, MANIFEST)
+        except FileNotFoundError:
+            pass
+        except (OSError, UntrustedError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            self.problem = f"what is noted in {self.path} is not used: {reason}"
 
     @property
     def frames(self) -> int | None:
@@ -64,9 +70,10 @@ class Manifest:
             entries[path.name] = {"kind": kind, "made_from": made_from, "is": _state(path)}
         self.facts = {"format": FORMAT, "livos": __version__, **facts, "outputs": entries}
         # What a run left that was killed right here: its video is done again, by one process.
+        make_own_folder(self.path.parent)
         remove_leftovers(self.path)
-        with synced(self.path) as temporary:
-            temporary.write_text(json.dumps(self.facts, indent=1))
+        with synced(self.path) as file:
+            file.write(json.dumps(self.facts, indent=1).encode())
 
 
 def _state(path: Path) -> list[int] | None:

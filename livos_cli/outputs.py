@@ -167,6 +167,10 @@ class SinkThread:
     def warnings(self) -> list[str]:
         return self._sink.warnings
 
+    @property
+    def unnamed(self) -> Path | None:
+        return self._sink.unnamed
+
     def _work(self) -> None:
         # After an error the queue is still emptied, so that the writer of it never blocks.
         while (item := self._queue.get()) is not None:

@@ -13,19 +13,24 @@ import numpy as np
 
 from livos_cli.device import out_of_memory, peak_memory
 from livos_cli.errors import InputError, InterruptionError, UsageError
-from livos_cli.fingerprint import of_mask, of_run, of_source
+from livos_cli.fingerprint import stamp_of
 from livos_cli.framing import working_size
-from livos_cli.journal import Journal
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep, Position, RunOptions, SegmentOptions
 from livos_cli.outputs import SinkThread, plan_outputs
-from livos_cli.records import journal_folder
+from livos_cli.resume import (
+    changed_meanwhile,
+    closing_journal,
+    open_journal,
+    resume,
+    save_progress,
+)
 from livos_cli.tracking import find, make_tracker
 from livos_cli.video.container import is_url
 from livos_cli.video.masks import KeyMasks, settle_origin
 from livos_cli.video.preview import Preview
 from livos_cli.video.reader import open_source
-from livos_cli.video.sinks import KINDS, Decided, Job, Stdout
+from livos_cli.video.sinks import KINDS, Decided, Job
 from livos_cli.video.source import FrameSource, SourceInfo
 from livos_cli.watch import Doubt, Watch
 
@@ -129,11 +134,12 @@ def run(
     with ExitStack() as stack:
         options = settle_origin(options, mask, video)
         matte = any(kind.matte for kind in kinds)
+        before = stamp_of(video)
         journal = None
         forward = options.direction == "forward" and not options.refine
         if keep is not None and past is None and files and is_repeatable(video) and forward:
-            journal = _open_journal(Path(video), mask, model, options, paths, keep, matte=matte)
-            stack.push(_closing(journal))
+            journal = open_journal(Path(video), mask, model, options, paths, keep, matte=matte)
+            stack.push(closing_journal(journal))
         source = stack.enter_context(
             open_video(
                 video,
@@ -148,7 +154,7 @@ def run(
         _check_drops(options, ids)
         tracker = make_tracker(model, options)
         if journal is not None and journal.state is not None:
-            tracker.load_state_dict(journal.state)
+            resume(tracker, journal, info, ids)
             source.warnings += journal.past_warnings
         network_size = working_size(info.height, info.width, tracker.max_size)
         expected = _expected_frames(info, options)
@@ -175,6 +181,8 @@ def run(
         watch = Watch(_origin(options))
         begins = options.origin
         frames = back = 0
+        last = -1
+        taken = True  # by journal and sinks, all that the tracker has seen
 
         def tell() -> None:
             seconds, objects = time.monotonic() - started, len(tracker.object_ids)
@@ -193,10 +201,13 @@ def run(
                 tracker,
                 options,
                 matte=matte,
-                past=journal.past() if journal is not None else past or (),
+                past=past or ()
+                if journal is None
+                else journal.past((info.height, info.width), ids, matte=matte),
                 on_back=go_back,
             )
             for frame, decided in stack.enter_context(closing(found)):
+                taken = False
                 for sink in sinks:
                     sink.write(frame, decided)
                 begins = frame.index if begins is None else begins
@@ -206,25 +217,45 @@ def run(
                 tell()
                 if journal is not None and keep is not None:
                     journal.see(frame, decided)
+                    taken, last = True, frame.index
                     stop = keep.stop()
-                    if stop or journal.due():
+                    # Of a file that has changed meanwhile, nobody could resume.
+                    if (stop or journal.due()) and stamp_of(video) == before:
                         journal.checkpoint(tracker.state_dict(), source.warnings)
                     if stop:
                         raise InterruptionError(
                             f"interrupted after frame {frame.index} of {info.name}",
                             "run the same command again to go on from there",
                         )
+        except InputError as error:
+            if stamp_of(video) != before:
+                raise changed_meanwhile(video, error) from None
+            if taken:
+                save_progress(journal, tracker, options, last, source.warnings)
+            raise
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
+            if taken and not options.cuda_graphs:  # whose buffers may be half-written
+                save_progress(journal, tracker, options, last, source.warnings)
             raise InputError(
                 f"{device} has too little memory at frame {frames + back}",
                 "use a smaller --memory-budget or --max-size, or --chunk-objects 1",
             ) from None
         for sink in sinks:
             sink.drain(source.trailing_audio)
+        if stamp_of(video) != before:
+            source.warnings.append(
+                f"{video} was changed, replaced or removed while it was read: the results may be "
+                "of both; run it again with -y"
+            )
         if journal is not None:
-            journal.will_publish(files.values())
+            pairs = zip(sinks, paths.values(), strict=True)
+            journal.will_publish(
+                (sink.unnamed, path)
+                for sink, path in pairs
+                if sink.unnamed is not None and isinstance(path, Path)
+            )
         owned = frozenset() if journal is None else journal.owned
         for sink, path in zip(sinks, paths.values(), strict=True):
             ours = isinstance(path, Path) and path.absolute() in owned
@@ -262,35 +293,6 @@ def is_repeatable(video: str | Path) -> bool:
     return (
         str(video) != "-" and not is_url(video) and (Path(video).is_file() or Path(video).is_dir())
     )
-
-
-def _open_journal(
-    video: Path,
-    mask: Path,
-    model: LiVOS,
-    options: SegmentOptions,
-    paths: Mapping[str, Path | Stdout],
-    keep: Keep,
-    *,
-    matte: bool,
-) -> Journal:
-    folder = journal_folder(dict(paths))
-    assert folder is not None
-    exact = f"{model.device.type} {model.dtype}"
-    inputs = keep.inputs or f"{of_source(video)} {of_mask(mask)}"
-    fingerprint = of_run(inputs, options, keep.weights, matte=matte, exact=exact)
-    files = [path for path in paths.values() if isinstance(path, Path)]
-    return Journal(folder, fingerprint, keep.every, files)
-
-
-def _closing(journal: Journal) -> Callable[..., None]:
-    """What is to be done with a journal at the end of a run, by how that ended."""
-
-    def close(kind: type[BaseException] | None, *_: object) -> None:
-        # Nobody goes on from an input that cannot be used.
-        journal.close(keep=kind is not None and not issubclass(kind, InputError))
-
-    return close
 
 
 def open_video(

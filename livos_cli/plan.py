@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
+import traceback
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 from livos_cli import __version__, remote
 from livos_cli.discover import Item
 from livos_cli.errors import InputError, LivosError, OutputError
+from livos_cli.files import open_own
 from livos_cli.fingerprint import of_mask, of_settings, of_source
 from livos_cli.manifest import Manifest
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.outputs import plan_outputs
 from livos_cli.records import discard_journal, journal_folder
+from livos_cli.trust import REPORT, UntrustedError, parse
 from livos_cli.video.container import check_exists, is_url
 from livos_cli.watch import Doubt
 
@@ -105,7 +111,7 @@ def settle(item: Item, batch: Batch, *, tidy: bool = True) -> Record | None:
     """
     try:
         return finished(item, batch, prepare(item, batch), tidy=tidy)
-    except LivosError as error:
+    except Exception as error:  # whatever it is, it is of this video alone
         return failed(item, batch, error)
 
 
@@ -134,20 +140,41 @@ def prepare(item: Item, batch: Batch) -> Prepared:
     output = replace(batch.output, output=item.folder)
     if output.preview is not None:
         output = replace(output, preview=item.folder / f"{item.stem}.{output.preview.name}")
-    paths = plan_outputs(item.video, Path(item.mask), output, stem=item.stem, ours=manifest.ours)
+    try:
+        paths = plan_outputs(
+            item.video, Path(item.mask), output, stem=item.stem, ours=manifest.ours
+        )
+    except OutputError as error:
+        if manifest.problem is None:
+            raise
+        raise OutputError(f"{error.message}; {manifest.problem}", error.hint) from None
     outputs = {kind: path for kind, path in paths.items() if isinstance(path, Path)}
     if any(path.exists() for path in outputs.values()):
         output = replace(output, overwrite=True)  # all that is there is ours
     return Prepared(item.video, item.mask, batch.settings, output, outputs, manifest)
 
 
-def failed(item: Item, batch: Batch, error: LivosError) -> Record:
+def failed(item: Item, batch: Batch, error: Exception) -> Record:
+    """The record of a video that could not be done; of an error of ours, with its traceback."""
+    told = None
+    if isinstance(error, OSError):
+        error = InputError(
+            f"{error.filename or item.video} cannot be used ({error.strerror or error})",
+            "check its name and its permissions",
+        )
+    elif not isinstance(error, LivosError):
+        told = "".join(traceback.format_exception(error))
+        error = LivosError(
+            f"unexpected {type(error).__name__}: {error}",
+            "please report this, with the traceback in the report",
+        )
     return Record(
         item.video,
         item.mask,
         "failed",
         error=error.message,
         hint=error.hint,
+        traceback=told,
         weights=batch.weights,
     )
 
@@ -163,29 +190,46 @@ class ReportFile:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists() and not _is_report(path):
-                raise OutputError(f"{path} is no report", "choose another place with --report")
-            path.write_bytes(b"")
+            with self._open() as file:
+                if not _is_report(file):
+                    raise OutputError(f"{path} is no report", "choose another place with --report")
+                if _is_plain(file):
+                    file.truncate(0)
         except OSError as error:
             raise OutputError(
                 f"cannot write {path} ({error.strerror})", "choose another place with --report"
             ) from None
 
+    def _open(self) -> IO[bytes]:
+        """To append to. What is no file but a device was asked for by name, like /dev/null."""
+        if self.path.is_char_device() and not self.path.is_symlink():
+            return self.path.open("r+b", buffering=0)
+        return open_own(self.path, "a")
+
     def add(self, record: Record) -> str | None:
         """Append a line; returns why that could not be done, for the videos go on all the same."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
-            with self.path.open("ab", buffering=0) as file:
+            with self._open() as file:
                 file.write(record.as_json().encode() + b"\n")
         except OSError as error:
             return f"cannot write {self.path} ({error.strerror})"
         return None
 
 
-def _is_report(path: Path) -> bool:
-    with path.open("rb") as file:
-        line = file.readline(1 << 20)
+def _is_plain(file: IO[bytes]) -> bool:
+    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+
+
+def _is_report(file: IO[bytes]) -> bool:
+    """Whether there is nothing yet, or a report."""
+    if not _is_plain(file):
+        return True
+    file.seek(0)
+    if not (line := file.readline(1 << 20)):
+        return True
     try:
-        return not line or "livos" in json.loads(line)
-    except ValueError:
+        parse(line, REPORT)
+    except UntrustedError:
         return False
+    return True

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from livos_cli.errors import InputError, UsageError
+from livos_cli.outside import inner_path, plain_name
 
 __all__ = ["entries", "expand", "fetch", "identity", "is_file", "is_remote"]
 
@@ -65,20 +66,42 @@ def is_file(url: str) -> bool:
         raise _cannot_read(url, error) from None
 
 
-def expand(url: str, suffixes: frozenset[str], recursive: bool) -> Iterator[tuple[str, PurePath]]:
-    """The videos of a URL: itself, or those in the folder that it is; and folders in between."""
+def expand(
+    url: str, suffixes: frozenset[str], recursive: bool
+) -> Iterator[tuple[str, PurePath, InputError | None]]:
+    """The videos of a URL: itself, or those in the folder that it is.
+
+    Returns:
+        Each with the folders in between; and, of a name that leads out of there, the error.
+    """
     if is_file(url):
-        yield url, PurePath()
+        yield url, PurePath(), None
         return
     system, root = _open(url)
     try:
-        found = sorted(system.find(root, maxdepth=None if recursive else 1))
+        found = sorted(map(str, system.find(root, maxdepth=None if recursive else 1)))
     except Exception as error:
         raise _cannot_read(url, error) from None
     for path in found:
-        relative = PurePath(posixpath.relpath(path, root))
-        if relative.suffix.lower() in suffixes and not relative.name.startswith("."):
-            yield _join(url, relative), relative.parent
+        if posixpath.splitext(path)[1].lower() not in suffixes:
+            continue
+        try:
+            relative = _below(path, root)
+        except ValueError as error:
+            yield url, PurePath(), InputError(f"an entry of {url}: {error}", "it is left out")
+            continue
+        if not relative.name.startswith("."):
+            yield _join(url, relative), relative.parent, None
+
+
+def _below(path: str, root: str) -> PurePosixPath:
+    """A path of a listing, from the folder on that was listed.
+
+    Raises:
+        ValueError: it is not below it, or would lead elsewhere; see `livos_cli.outside`.
+    """
+    inner = path.removeprefix(root.rstrip("/")).lstrip("/") if path.startswith(root) else path
+    return inner_path(inner)
 
 
 def entries(url: str, under: PurePath) -> Iterator[tuple[str, str, bool]]:
@@ -92,8 +115,12 @@ def entries(url: str, under: PurePath) -> Iterator[tuple[str, str, bool]]:
     except Exception as error:
         raise _cannot_read(where, error) from None
     for entry in listed:
-        name = posixpath.basename(entry["name"].rstrip("/"))
-        yield name, _join(where, PurePath(name)), entry["type"] == "directory"
+        try:
+            name = plain_name(posixpath.basename(entry["name"].rstrip("/")))
+            folder = entry["type"] == "directory"
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # no mask that anything could be named like
+        yield name, _join(where, PurePath(name)), folder
 
 
 def identity(url: str) -> str:
@@ -132,11 +159,11 @@ def fetch(url: str, folder: Path) -> Path:
         OutputError: it cannot be kept.
     """
     system, path = _open(url)
-    target = folder / posixpath.basename(path.rstrip("/"))
     try:
+        target = folder / plain_name(posixpath.basename(path.rstrip("/")))
         if system.isdir(path):
             for inner in sorted(system.find(path)):
-                place = target / posixpath.relpath(inner, path)
+                place = target / _below(inner, path)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 system.get_file(inner, str(place))
         else:

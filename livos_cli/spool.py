@@ -8,7 +8,7 @@ import tempfile
 import zlib
 from abc import ABC, abstractmethod
 from array import array
-from typing import IO, Any, Generic, TypeVar
+from typing import IO, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,12 +17,19 @@ from livos_cli.video.sinks import Decided
 
 __all__ = ["Spool", "Stack", "read_result", "write_result"]
 
+MOST = 1 << 32  # bytes of a frame's result, unpacked
 # height, width, bytes of ids, of the matte, of the given ids, of the certainties
 _HEAD = struct.Struct("<6I")
 _CERTAINTY = struct.Struct("<Bf")  # id and value
 
 
-def write_result(file: IO[bytes], decided: Decided) -> int:
+class Written(Protocol):
+    """What a result can be written to."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+
+def write_result(file: Written, decided: Decided) -> int:
     """Append one frame's result, compressed without loss; returns its bytes."""
     matte = b"" if decided.matte is None else decided.matte.tobytes()
     parts = [zlib.compress(data, 1) if data else b"" for data in (decided.ids.tobytes(), matte)]
@@ -41,16 +48,29 @@ def read_result(file: IO[bytes]) -> Decided:
     try:
         height, width, *sizes = _HEAD.unpack(file.read(_HEAD.size))
         ids, matte, given, certainty = (file.read(size) for size in sizes)
+        if (len(given), len(certainty)) != tuple(sizes[2:]):
+            raise ValueError("its end is missing")
         return Decided(
-            np.frombuffer(zlib.decompress(ids), np.uint8).reshape(height, width),
-            np.frombuffer(zlib.decompress(matte), np.uint16).reshape(height, width)
-            if matte
-            else None,
+            _unpacked(ids, height, width, np.uint8),
+            _unpacked(matte, height, width, np.uint16) if matte else None,
             frozenset(given),
             dict(_CERTAINTY.iter_unpack(certainty)),
         )
     except (struct.error, zlib.error) as error:
         raise ValueError(f"no result is here ({error})") from None
+
+
+def _unpacked(data: bytes, height: int, width: int, dtype: type) -> np.ndarray:
+    """(height, width); raises ValueError where there is less or more than that."""
+    size = height * width * np.dtype(dtype).itemsize
+    if size > MOST:
+        raise ValueError("it has another size")
+    unpacker = zlib.decompressobj()
+    # No more than is wanted, whatever the data says.
+    plain = unpacker.decompress(data, size + 1) if size else b""
+    if len(plain) != size or not size or not unpacker.eof or unpacker.unused_data:
+        raise ValueError("it has another size")
+    return np.frombuffer(plain, dtype).reshape(height, width)
 
 
 Item = TypeVar("Item")

@@ -5,6 +5,7 @@ A stretch knows nothing of those before it: what its mask does not show is not f
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from livos_cli.errors import InputError, OutputError, PastEndError, UsageError
-from livos_cli.files import synced
+from livos_cli.files import make_own_folder, open_own, synced
 from livos_cli.fingerprint import of_mask, of_run, of_source
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Position, RunOptions, SegmentOptions
@@ -118,9 +119,10 @@ def work_on_stretch(stretch: Stretch, model: LiVOS) -> int:
     """
     count = 0
     try:
+        for folder in reversed(stretch.results.parents[:3]):  # .livos, the video's, this run's
+            make_own_folder(folder)
         with (
-            synced(stretch.results) as temporary,
-            temporary.open("wb") as file,
+            synced(stretch.results) as file,
             open_video(stretch.video, stretch.options) as source,
         ):
             keys = KeyMasks(stretch.mask, source.info.image_names)
@@ -147,15 +149,16 @@ def results_of(stretches: Iterable[Stretch]) -> Iterator[Decided]:
         InputError: a file of them is damaged.
     """
     for stretch in stretches:
-        with stretch.results.open("rb") as file:
-            while file.peek(1):
-                try:
+        try:
+            with open_own(stretch.results) as file:
+                size = os.fstat(file.fileno()).st_size
+                while file.tell() < size:
                     yield read_result(file)
-                except ValueError as error:
-                    raise InputError(
-                        f"the results in {stretch.results} are damaged ({error})",
-                        "remove that file and run it again",
-                    ) from None
+        except (ValueError, OSError) as error:
+            raise InputError(
+                f"the results in {stretch.results} are damaged ({error})",
+                "remove that file and run it again",
+            ) from None
 
 
 def remove(stretches: list[Stretch]) -> None:

@@ -31,6 +31,7 @@ from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
 from livos_cli.network.layers import enlarge
 from livos_cli.network.model import Features, LiVOS, Memory
 from livos_cli.network.strips import STRIDE
+from livos_cli.state import check_state
 
 __all__ = ["Tracker"]
 
@@ -238,20 +239,13 @@ class Tracker:
         """Go on where `state_dict` was taken, with the same weights and precision.
 
         Raises:
-            ValueError: a state that does not fit this tracker's model or size.
+            ValueError: a state that does not fit this tracker's model or size, or is damaged; the
+                tracker stays as it was.
         """
-        if int(state["max_size"]) != self.max_size:
-            raise ValueError(
-                f"the state was taken at max_size {int(state['max_size'])}, not {self.max_size}"
-            )
+        check_state(state, self.model, self.max_size)
         ids = [int(i) for i in state["ids"]]
         memory = None
         if "memory.state" in state:
-            lacking = [f.name for f in fields(Memory) if f"memory.{f.name}" not in state]
-            if lacking:
-                raise ValueError(
-                    f"the state lacks {', '.join(lacking)}: another version of livos took it"
-                )
             parts: dict[str, Any] = {
                 field.name: state[f"memory.{field.name}"].to(self.model.device, copy=True)
                 for field in fields(Memory)
@@ -259,13 +253,6 @@ class Tracker:
             # As the network lays it out, so that what follows has the same bits.
             parts["sensory"] = self.model.lay_out(parts["sensory"])
             memory = Memory(**parts)
-            config = self.model.config
-            want = (1, len(ids), config.key, config.value)
-            if tuple(memory.state.shape) != want or memory.sensory.dtype != self.model.dtype:
-                raise ValueError(
-                    f"the state ({tuple(memory.state.shape)}, {memory.sensory.dtype}) was taken "
-                    f"with other weights or precision than these ({want}, {self.model.dtype})"
-                )
         height, width = (int(n) for n in state["frame_size"])
         self._ids, self._memory, self._likely = ids, memory, []
         if self._certainty is not None:

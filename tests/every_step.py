@@ -84,7 +84,7 @@ def check(root: Path) -> None:
             print(f"step {step}: the second run failed: {(root / 'log').read_text()}")
         if results(out) != want:
             print(f"step {step}: other results")
-        for path in out.rglob(".*.*-*"):
+        for path in out.rglob(".livos-*"):
             print(f"step {step}: {path} is left")
         if sorted(path.name for path in (out / ".livos").iterdir()) != left:
             print(f"step {step}: {list((out / '.livos').iterdir())}")

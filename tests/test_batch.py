@@ -17,6 +17,7 @@ from media import decode, scene, write_png, write_video
 from livos_cli.batch import work
 from livos_cli.discover import Item, discover, is_batch, read_list
 from livos_cli.errors import InputError, LivosError, OutputError, UsageError
+from livos_cli.files import temporary_of
 from livos_cli.lock import locked
 from livos_cli.network import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
@@ -240,7 +241,7 @@ def test_a_folder_is_done_then_skipped_then_redone(
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.mkv")} == written
 
     # Killed with its results named and noted, but its checkpoints still there.
-    for name in ("state.safetensors", "results", "publishing.json", "lock"):
+    for name in ("state-1.safetensors", "results-1", "publishing.json", "lock"):
         (out / ".livos" / "e.mask.mkv.unfinished").mkdir(exist_ok=True)
         (out / ".livos" / "e.mask.mkv.unfinished" / name).write_bytes(b"")
     livos(*command, "--dry-run", cwd=tmp_path)
@@ -250,7 +251,7 @@ def test_a_folder_is_done_then_skipped_then_redone(
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.mkv")} == written
 
     (out / "a.mask.mkv").unlink()  # gone
-    (out / ".livos" / ".a.json.partial-1").touch()  # killed while it noted the results
+    temporary_of(out / ".livos" / "a.json").touch()  # killed while it noted the results
     put(tmp_path / "masks" / "a.png", tmp_path / "keep.png")
     write_png(tmp_path / "masks" / "b c.png", scene(48, 64, 1, seed=9)[0][1], "gray")  # changed
     third = {
@@ -260,7 +261,7 @@ def test_a_folder_is_done_then_skipped_then_redone(
         "a": "done", "b c": "done", "d": "skipped", "e": "skipped", "lonely": "failed",
         "text": "failed",
     }  # fmt: skip
-    assert not list(out.rglob("*.partial-*"))
+    assert not list(out.rglob(".livos-*"))
     other = livos(*command, "--max-size", "48", "--save", "mask", "--save", "png", cwd=tmp_path)
     assert [r["status"] for r in records(other.stdout)].count("done") == 4
     only = livos(*command, "--max-size", "48", "--save", "png", cwd=tmp_path)
@@ -473,7 +474,7 @@ def test_a_full_disk(tmp_path: Path, one: dict[str, Path], livos: Any) -> None:
         out = disk / "out"
         first = (out / "a.alpha.mov").read_bytes()
         assert not (out / "m.alpha.mov").exists()
-        assert not list(out.glob(".*.partial-*"))
+        assert not list(out.glob(".livos-*"))
         ballast.unlink()
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         again = livos(*command, cwd=tmp_path)

@@ -269,7 +269,7 @@ def stopped_midway(out: Path, with_signal: int) -> subprocess.CompletedProcess[s
         text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not list(out.glob(".clip.partial-*/*.png")) and time.monotonic() < deadline:
+    while not list(out.glob(".livos-*.partial/*.png")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(with_signal)
     _, errors = process.communicate(timeout=60)

@@ -82,7 +82,7 @@ def test_two_workers_and_one_that_is_killed(folder: Path, tmp_path: Path) -> Non
     at_it: list[int] = []
     while time.monotonic() < deadline and not (at_it := workers(mark)):
         time.sleep(0.05)
-    while time.monotonic() < deadline and not list(out.glob(".livos/*/state.safetensors")):
+    while time.monotonic() < deadline and not list(out.glob(".livos/*/state-*.safetensors")):
         time.sleep(0.02)
     assert at_it
     os.kill(workers(mark)[0], signal.SIGKILL)
@@ -97,7 +97,7 @@ def test_two_workers_and_one_that_is_killed(folder: Path, tmp_path: Path) -> Non
     for number in range(VIDEOS):
         name = f"v{number}.mask.mkv"
         assert (out / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
-    assert not list(out.glob(".*.partial-*"))
+    assert not list(out.glob(".livos-*"))
     assert not list(out.glob(".livos/*.unfinished"))
 
 

@@ -24,28 +24,33 @@ ALLOWED: dict[str, set[str]] = {
     "framing": {"network"},
     "graph": {"network"},
     "certainty": {"network"},
-    "tracker": BASICS | {"certainty", "device", "framing", "graph", "network", "livos_kernels"},
+    "state": {"framing", "network"},
+    "tracker": BASICS
+    | {"certainty", "device", "framing", "graph", "network", "state", "livos_kernels"},
     "upload": {"video"},
-    "video": BASICS | {"watch"},
-    "weights": BASICS | {"device", "files", "network"},
-    "records": set(),
+    "outside": set(),
+    "trust": {"files", "outside"},
+    "video": BASICS | {"files", "watch"},
+    "weights": BASICS | {"device", "files", "outside", "network"},
+    "records": BASICS | {"files", "trust"},
     "outputs": BASICS | {"records", "video"},
     "fingerprint": BASICS | {"livos_cli", "video"},
-    "journal": BASICS | {"files", "outputs", "records", "spool", "video"},
+    "journal": BASICS | {"files", "outputs", "records", "spool", "trust", "video"},
     "spool": BASICS | {"video"},
     "watch": set(),
     "refine": {"spool"},
     "tracking": BASICS | {"framing", "network", "refine", "spool", "tracker", "upload", "video"},
     "pipeline": BASICS
-    | {"device", "fingerprint", "framing", "journal", "network", "outputs", "records"}
-    | {"tracking", "video", "watch"},
-    "remote": BASICS,
-    "lock": BASICS | {"records"},
-    "manifest": {"files", "livos_cli", "records"},
-    "discover": BASICS | {"livos_cli", "remote", "video"},
-    "plan": BASICS
-    | {"discover", "fingerprint", "livos_cli", "manifest", "outputs", "records", "remote"}
+    | {"device", "fingerprint", "framing", "network", "outputs", "resume", "tracking"}
     | {"video", "watch"},
+    "resume": BASICS | {"fingerprint", "journal", "network", "records", "tracker", "video"},
+    "remote": BASICS | {"outside"},
+    "lock": BASICS | {"files", "records", "trust"},
+    "manifest": {"files", "livos_cli", "records", "trust"},
+    "discover": BASICS | {"livos_cli", "outside", "remote", "video"},
+    "plan": BASICS
+    | {"discover", "files", "fingerprint", "livos_cli", "manifest", "outputs", "records"}
+    | {"remote", "trust", "video", "watch"},
     "batch": BASICS
     | {"device", "discover", "livos_cli", "network", "pipeline", "plan", "remote", "video"},
     "stretches": BASICS
@@ -53,13 +58,15 @@ ALLOWED: dict[str, set[str]] = {
     | {"tracking", "video"},
     "cluster": BASICS | {"batch", "discover", "network", "plan", "stretches", "video", "weights"},
     "api": BASICS | {"network", "pipeline", "tracking", "video", "weights"},
-    "training": BASICS | {"datasets", "device", "network", "video", "weights", "livos_kernels"},
+    "training": BASICS
+    | {"datasets", "device", "files", "network", "trust", "video", "weights", "livos_kernels"},
     "bench": BASICS | {"device", "network", "pipeline", "tracker", "video"},
     "first_mask": BASICS,
     "files": BASICS,
-    "datasets": BASICS | {"video"},
+    "datasets": BASICS | {"outside", "video"},
     "evaluation": BASICS
-    | {"datasets", "device", "files", "network", "outputs", "tracker", "tracking", "video"},
+    | {"datasets", "device", "files", "network", "outputs", "tracker", "tracking", "trust"}
+    | {"video"},
     "cli": BASICS
     | {"batch", "bench", "cluster", "datasets", "device", "discover", "evaluation", "files"}
     | {"first_mask", "lock", "network", "outputs", "pipeline", "plan", "stretches", "tracking"}

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from test_evaluation import write_sequence
 
 from livos_cli.errors import InputError, LivosError, UsageError
+from livos_cli.files import temporary_of
 from livos_cli.network import BASE, TINY, LiVOS
 from livos_cli.training import checkpoint
 from livos_cli.training.clips import Batches, ClipSource, batches
@@ -443,8 +444,8 @@ def test_a_checkpoint_is_complete_or_absent(
     assert loaded["step"] == 2
     assert torch.equal(loaded["x"], torch.arange(1000))
     # A process that died between the two renames leaves the old one aside.
-    folder.rename(tmp_path / "checkpoint.old")
-    (tmp_path / "checkpoint.new").mkdir()
+    folder.rename(temporary_of(folder, "old"))
+    temporary_of(folder).mkdir()
     assert checkpoint.load(folder) is not None
     checkpoint.save(folder, {"step": 3, "x": torch.arange(1000)})
     part = folder / "004.part"

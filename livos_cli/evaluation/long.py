@@ -22,6 +22,7 @@ from livos_cli.files import write_whole
 from livos_cli.network.model import LiVOS
 from livos_cli.options import SegmentOptions
 from livos_cli.tracking import make_tracker
+from livos_cli.trust import LONG, UntrustedError, read
 from livos_cli.video.images import list_images, read_image
 
 __all__ = ["BIN", "LongRun", "evaluate_long", "forward_and_backward", "play"]
@@ -134,9 +135,9 @@ def evaluate_long(
     runs = []
     for sequence in dataset.sequences:
         note = folder / "long" / f"{sequence.name}.json"
-        if note.is_file():
-            run = LongRun(sequence.name, tuple(json.loads(note.read_text())))
-        else:
+        try:
+            run = LongRun(sequence.name, tuple(read(note, LONG)))
+        except (OSError, UntrustedError):  # none, or none that can be trusted
             with memory_errors(model.device, f"use a smaller --max-size for {sequence.name}"):
                 run = play(sequence, model, length, max_size=max_size, merge=dataset.merge)
             write_whole(note, json.dumps(run.j).encode())

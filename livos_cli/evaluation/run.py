@@ -23,6 +23,7 @@ from livos_cli.evaluation.predict import is_complete, predict
 from livos_cli.evaluation.score import Score, mean_score, score_sequence
 from livos_cli.files import whole, write_whole
 from livos_cli.network.model import LiVOS
+from livos_cli.trust import SCORES, SETTINGS, UntrustedError, read
 
 __all__ = ["Done", "Evaluation", "claim", "evaluate"]
 
@@ -62,11 +63,11 @@ def claim(folder: Path, settings: Settings, *, overwrite: bool) -> None:
     note = folder / "settings.json"
     if note.is_file():
         try:
-            before = json.loads(note.read_text())
-        except ValueError:
-            before = {}
-        if not isinstance(before, dict) or "livos" not in before:
-            raise OutputError(f"{note} is not of an earlier evaluation", "choose another -o")
+            before = read(note, SETTINGS)
+        except (OSError, UntrustedError):
+            raise OutputError(
+                f"{note} is not of an earlier evaluation", "choose another -o"
+            ) from None
         if before == settings and not overwrite:
             return
         if not overwrite:
@@ -121,9 +122,10 @@ def evaluate(
             note = folder / "scores" / f"{sequence.name}.json"
             target = folder / "predictions" / sequence.name
             again = is_complete(sequence, target)
-            if again and note.is_file():
+            known = _read(sequence, note) if again else None
+            if known is not None:
                 future: Future[Done] = Future()
-                future.set_result(_read(sequence, note))
+                future.set_result(known)
             else:
                 frames, seconds = len(list(target.glob("*.png"))), 0.0
                 if not again:
@@ -188,15 +190,19 @@ def _score(
     return result
 
 
-def _read(sequence: Sequence, note: Path) -> Done:
-    raw = json.loads(note.read_text())
+def _read(sequence: Sequence, note: Path) -> Done | None:
+    """The scores that were noted; None if there are none that can be trusted."""
+    try:
+        raw = read(note, SCORES)
+    except (OSError, UntrustedError):
+        return None
     scores = {int(i): Score(*pair) for i, pair in raw["objects"].items()}
     return Done(sequence.name, raw["frames"], raw["seconds"], scores, True)
 
 
 def _pack(dataset: Dataset, predictions: Path, archive: Path) -> None:
     """PNGs are compressed already, so they are stored as they are."""
-    with whole(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as packed:
+    with whole(archive) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
         for sequence in dataset.sequences:
             for path in sorted((predictions / sequence.name).glob("*.png")):
                 packed.write(path, Path(dataset.zip_folder or "", sequence.name, path.name))

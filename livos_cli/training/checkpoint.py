@@ -8,11 +8,22 @@ import json
 import os
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from livos_cli.errors import InputError, OutputError
+from livos_cli.files import (
+    create,
+    make_own_folder,
+    read_own,
+    remove_leftovers,
+    set_aside,
+    temporary_of,
+)
+from livos_cli.trust import INDEX as INDEX_RULE
+from livos_cli.trust import read
 
 __all__ = ["PART", "load", "save"]
 
@@ -31,28 +42,29 @@ def save(folder: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     data = buffer.getbuffer()
-    fresh, old = folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
+    fresh, old = temporary_of(folder), temporary_of(folder, "old")
     try:
-        for rest in (fresh, old):
-            # An old one is only in the way if there is a newer one.
-            if rest.exists() and (rest == fresh or folder.exists()):
-                shutil.rmtree(rest)
-        fresh.mkdir(parents=True)
+        remove_leftovers(folder)  # one process at a time saves
+        make_own_folder(fresh)
         parts = []
         for number, start in enumerate(range(0, len(data), PART)):
             part = data[start : start + PART]
             name = f"{number:03d}.part"
-            (fresh / name).write_bytes(part)
+            with create(fresh / name) as file:
+                file.write(part)
             parts.append({"name": name, "sha256": hashlib.sha256(part).hexdigest()})
         index = {"step": content.get("step"), "bytes": len(data), "parts": parts}
-        (fresh / INDEX).write_text(json.dumps(index, indent=1))
+        with create(fresh / INDEX) as file:
+            file.write(json.dumps(index, indent=1).encode())
         if folder.exists():
             os.replace(folder, old)
         os.replace(fresh, folder)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
-        raise OutputError(f"cannot write {folder} ({error.strerror})", "free some space") from None
+        raise OutputError(
+            f"cannot write {folder} ({error.strerror or error})", "free some space"
+        ) from None
 
 
 def load(folder: Path) -> dict[str, Any] | None:
@@ -62,19 +74,23 @@ def load(folder: Path) -> dict[str, Any] | None:
         InputError: a part is missing or damaged.
     """
     if not folder.exists():  # `save` was interrupted between its two renames
-        folder = folder.with_name(f"{folder.name}.old")
-    if not folder.exists():
-        return None
+        found = set_aside(folder)
+        if found is None:
+            return None
+        folder = found
     try:
-        index = json.loads((folder / INDEX).read_text())
+        index = read(folder / INDEX, INDEX_RULE)
         data = bytearray()
         for entry in index["parts"]:
-            part = (folder / entry["name"]).read_bytes()
+            part = read_own(folder / entry["name"], PART)
             if hashlib.sha256(part).hexdigest() != entry["sha256"]:
                 raise ValueError(f"{entry['name']} has changed")
             data += part
         loaded: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if not isinstance(loaded, dict):
+            raise ValueError("it holds something else")
+    # What torch raises of a file that is none has no common class.
+    except (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError) as error:
         raise InputError(
             f"the checkpoint {folder} cannot be read ({error})", "copy it again, or start anew"
         ) from None

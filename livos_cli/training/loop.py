@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,7 +21,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from livos_cli.device import fast_bfloat16, memory_errors
-from livos_cli.errors import LivosError, OutputError, UsageError
+from livos_cli.errors import InputError, LivosError, OutputError, UsageError
+from livos_cli.files import create, open_own
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.model import LiVOS
 from livos_cli.network.prepare import lay_out_channels_last
@@ -188,7 +190,15 @@ class _Run:
         self._average = {k: v.detach().clone().float() for k, v in model.state_dict().items()}
         self.step = 0
         if (saved := checkpoint.load(self._folder)) is not None:
-            self._restore(saved)
+            try:
+                self._restore(saved)
+            # Whole, but not of what is written here: by another program, or another version.
+            except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+                raise InputError(
+                    f"the checkpoint {self._folder} cannot be used ({type(error).__name__}: "
+                    f"{' '.join(str(error).split())[:120]})",
+                    "copy it again, or use another output folder",
+                ) from None
         # Weights and statistics, whose places in memory do not change.
         now = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
         self._averaging = [self._average[name] for name in now], list(now.values())
@@ -291,10 +301,11 @@ class _Log:
     def __init__(self, path: Path, step: int) -> None:
         kept: list[list[str]] = []
         if step and path.is_file():
-            with path.open(newline="") as file:
-                kept = [row for row in csv.reader(file) if row[0].isdecimal()]
+            with TextIOWrapper(open_own(path), errors="replace", newline="") as file:
+                kept = [row for row in csv.reader(file) if row and row[0].isdecimal()]
                 kept = [row for row in kept if int(row[0]) <= step]
-        self._file = path.open("w", newline="")
+        path.unlink(missing_ok=True)  # a link, say; what is kept of it has been read
+        self._file = TextIOWrapper(create(path), newline="")
         self._writer = csv.writer(self._file)
         self._writer.writerows([COLUMNS, *kept])
 

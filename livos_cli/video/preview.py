@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 
 from livos_cli.errors import UsageError
+from livos_cli.files import open_own
 from livos_cli.video.overlay import draw_overlay
 from livos_cli.video.palette import palette_of
-from livos_cli.video.sinks.base import Decided, Job, Partial, Stdout, cannot_write
+from livos_cli.video.sinks.base import Decided, Job, Named, Partial, Stdout, cannot_write
 from livos_cli.video.source import Frame
 from livos_cli.watch import DOUBTFUL
 
@@ -30,7 +31,7 @@ GONE, DOUBT, CURVE = (220, 40, 40), (255, 190, 90), (20, 60, 200)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-class Preview:
+class Preview(Named):
     """A contact sheet. Keeps at most twice the frames it shows, small; and samples of the rest.
 
     Args:
@@ -89,7 +90,8 @@ class Preview:
         sheet = np.concatenate([self._grid(), self._strips()])
         data = cv2.imencode(self._suffix, sheet[..., ::-1])[1]
         try:
-            target.write_bytes(data.tobytes())
+            with open_own(target, "r+") as file:
+                file.write(data.tobytes())
         except OSError as error:
             raise cannot_write(self._partial.path, error) from None
 

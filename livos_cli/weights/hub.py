@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from livos_cli.errors import WeightsError
+from livos_cli.files import temporary_of
+from livos_cli.outside import inner_path
 from livos_cli.weights.registry import HUB_VARIABLE, Entry
 
 __all__ = [
@@ -43,7 +45,9 @@ class HubFile:
 def parse_hub(text: str) -> HubFile | None:
     """Read such an address; None if it is not one."""
     match = _SPEC.fullmatch(text)
-    return HubFile(match["repo"], match["revision"], match["file"]) if match else None
+    if match is None or (match["file"] and not _stays_inside(match["file"])):
+        return None
+    return HubFile(match["repo"], match["revision"], match["file"])
 
 
 def fetch_hub(wanted: HubFile) -> Path:
@@ -118,6 +122,7 @@ def _download_only_weights(wanted: HubFile) -> Path:
         names = [p.relative_to(folder).as_posix() for p in Path(folder).rglob("*") if p.is_file()]
     except hub.EntryNotFoundError:
         names = HfApi().list_repo_files(wanted.repo, revision=wanted.revision)
+    names = [name for name in names if _stays_inside(name)]
     for suffix in SUFFIXES:
         found = sorted(name for name in names if name.endswith(suffix))
         if len(found) == 1:
@@ -130,6 +135,15 @@ def _download_only_weights(wanted: HubFile) -> Path:
     raise WeightsError(
         f"{wanted} holds no weights (no {', '.join(SUFFIXES)} file)", "check the name"
     )
+
+
+def _stays_inside(name: str) -> bool:
+    """Whether a repository's file is one that has a place in the cache."""
+    try:
+        inner_path(name)
+    except ValueError:
+        return False
+    return True
 
 
 def fetch_named(entry: Entry) -> Path:
@@ -191,7 +205,7 @@ def _from_drive(entry: Entry) -> Path:
             f"pip install 'livos[drive]', or set {HUB_VARIABLE} to a Hub mirror, or {by_hand}",
         ) from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".partial-{os.getpid()}")
+    temporary = temporary_of(path)
     try:
         got = gdown.download(id=entry.drive, output=str(temporary), quiet=False)
         if got is None:

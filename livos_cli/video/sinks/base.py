@@ -20,10 +20,11 @@ import cv2
 import numpy as np
 
 from livos_cli.errors import OutputError
+from livos_cli.files import create, temporary_of
 from livos_cli.options import Look, RunOptions
 from livos_cli.video.source import Frame, SourceInfo
 
-__all__ = ["Decided", "Job", "Kind", "Partial", "Sink", "Stdout", "cannot_write"]
+__all__ = ["Decided", "Job", "Kind", "Named", "Partial", "Sink", "Stdout", "cannot_write"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,10 @@ class Sink(Protocol):
     def finish(self, trailing_audio: Iterable[Any] = ()) -> None:
         """Flush, and check by reading back that no frame is missing."""
 
+    @property
+    def unnamed(self) -> Path | None:
+        """Where the result is until it has its name; None if it has none."""
+
     def publish(self, overwrite: bool) -> None:
         """Give the finished result its name; without `overwrite`, only if that is still free."""
 
@@ -109,6 +114,18 @@ class Stdout:
         return len(data)
 
 
+class Named:
+    """What all sinks that give one file or folder its name have in common."""
+
+    _partial: Partial
+
+    @property
+    def unnamed(self) -> Path | None:
+        """Where the result is until it has its name; None if it has none."""
+        target = self._partial.target
+        return target if isinstance(target, Path) else None
+
+
 class Partial:
     """A temporary neighbour of the final path; or stdout, which has none."""
 
@@ -123,12 +140,11 @@ class Partial:
         self._made = [p for p in path.parents if not p.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-            self.remove()
+            self.temporary = temporary_of(path)
             if folder:
                 self.temporary.mkdir()
             else:
-                self.temporary.touch()
+                create(self.temporary).close()
         except OSError as error:
             raise cannot_write(path, error) from None
 
@@ -173,7 +189,7 @@ class Partial:
                 _rename_to_free(self.temporary, path)
             elif path.is_dir() and self.temporary.is_dir():
                 # Folders cannot be replaced in one step: set the old one aside first.
-                old = path.with_name(f".{path.name}.old-{os.getpid()}")
+                old = temporary_of(path, "old")
                 os.replace(path, old)
                 try:
                     os.replace(self.temporary, path)

@@ -14,7 +14,7 @@ from typing import Any
 import av
 from av.video.reformatter import ColorRange
 
-from livos_cli.video.sinks.base import Decided, Partial, Stdout, cannot_write
+from livos_cli.video.sinks.base import Decided, Named, Partial, Stdout, cannot_write
 from livos_cli.video.source import Frame, SourceInfo
 
 __all__ = ["Encoder", "Encoding", "VideoSink", "count_frames"]
@@ -132,7 +132,7 @@ class Encoder:
             pass  # what is being thrown away need not be complete
 
 
-class VideoSink:
+class VideoSink(Named):
     """One picture a frame into one video; a kind says how it encodes and what it draws."""
 
     def __init__(self, path: Path | Stdout, info: SourceInfo, how: Encoding) -> None:

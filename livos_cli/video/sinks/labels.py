@@ -7,15 +7,17 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from livos_cli.files import open_own
 from livos_cli.video.palette import palette_of
 from livos_cli.video.polygons import keyhole, parts_of
-from livos_cli.video.sinks.base import Decided, Job, Partial, Stdout, cannot_write
+from livos_cli.video.sinks.base import Decided, Job, Named, Partial, Stdout, cannot_write
 from livos_cli.video.sinks.masks import FileAFrame, frame_name
 from livos_cli.video.source import Frame
 
@@ -39,7 +41,7 @@ def _segmentation(on: np.ndarray) -> dict[str, Any]:
     }
 
 
-class JsonLines:
+class JsonLines(Named):
     """One JSON object a frame and line, to a file or stdout."""
 
     def __init__(self, path: Path | Stdout, job: Job) -> None:
@@ -49,7 +51,7 @@ class JsonLines:
         target = self._partial.target
         try:
             self._file: IO[bytes] | Stdout = (
-                target if isinstance(target, Stdout) else target.open("wb")
+                target if isinstance(target, Stdout) else open_own(target, "r+")
             )
         except OSError as error:
             self._partial.abandon()
@@ -122,7 +124,7 @@ class ContourLines(JsonLines):
         ]
 
 
-class CocoFile:
+class CocoFile(Named):
     """One file in COCO's layout for videos: images, annotations with track_id, categories.
 
     Annotations go to the file as they come; what is to be said of the images waits on disk.
@@ -152,7 +154,7 @@ class CocoFile:
             ],
         }
         try:
-            self._file = target.open("w", encoding="utf-8")
+            self._file = TextIOWrapper(open_own(target, "r+"), encoding="utf-8")
             # Without a name: it goes with this process, whatever becomes of that.
             self._images = tempfile.TemporaryFile(  # noqa: SIM115
                 "w+", encoding="utf-8", dir=target.parent

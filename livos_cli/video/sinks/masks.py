@@ -12,7 +12,7 @@ import numpy as np
 from av.video.reformatter import ColorRange
 
 from livos_cli.video.palette import encode_index_png
-from livos_cli.video.sinks.base import Decided, Job, Partial, Stdout, cannot_write
+from livos_cli.video.sinks.base import Decided, Job, Named, Partial, Stdout, cannot_write
 from livos_cli.video.sinks.encode import Encoder, Encoding, VideoSink, count_frames
 from livos_cli.video.source import Frame, SourceInfo
 
@@ -62,7 +62,7 @@ class MaskVideo(VideoSink):
         return grey_picture(np.where(ids != 0, 255, 0).astype(np.uint8) if self._single else ids)
 
 
-class ObjectVideos:
+class ObjectVideos(Named):
     """A folder of FFV1 videos, 0/255, one an object, named by its id.
 
     An encoder takes some 50 MB at 1080p, so no more than `AT_ONCE` are open: with more objects
@@ -148,7 +148,7 @@ class ObjectVideos:
             self._partial.abandon()
 
 
-class FileAFrame:
+class FileAFrame(Named):
     """A folder with one small file a frame; a kind says what is in it."""
 
     suffix = ".png"
