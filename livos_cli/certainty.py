@@ -17,7 +17,7 @@ from torch import Tensor
 
 from livos_cli.network.calibration import TERMS, Calibration
 
-__all__ = ["Certainty", "describe"]
+__all__ = ["COLOURS", "Certainty", "describe"]
 
 SAMPLES = 1 << 14  # points of a frame that are looked at, about
 LEVELS = 8  # of each of red, green and blue

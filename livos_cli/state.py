@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from livos_cli.certainty import COLOURS
 from livos_cli.framing import padding_of, working_size
 from livos_cli.network.model import STRIDE, LiVOS
 
@@ -24,7 +25,7 @@ class Row:
 
 
 # Sizes by the letters of `livos_cli.network`; h and w are of the 1/16 grid, X is an embedding and
-# its area, * any size. What is before the stop is a group: all of it is there, or none. Whoever
+# its area. What is before the stop is a group: all of it is there, or none. Whoever
 # adds to a state adds a row.
 TENSORS = {
     "ids": Row("N", torch.int64),
@@ -38,7 +39,9 @@ TENSORS = {
     "memory.masks": Row("1 N h w", torch.float32),
     "memory.given_state": Row("1 N K V", torch.float32),
     "memory.given_key_sum": Row("1 G K h w", torch.float32),
-    "certainty.colours": Row("N *", torch.float32, finite=False),  # of some nothing is known
+    "certainty.colours": Row(
+        f"N {COLOURS}", torch.float32, finite=False
+    ),  # of some nothing is known
     "certainty.means": Row("N 2", torch.float64),
 }
 LARGEST = 1 << 16  # pixels of a frame's side
@@ -55,7 +58,7 @@ def check_state(state: Mapping[str, Tensor], model: LiVOS, max_size: int) -> Non
     needed = {name for name in TENSORS if _group(name) in groups}
     whole = {name for name in TENSORS if _group(name) == "memory"}
     if missing := sorted(needed - set(state)):
-        raise ValueError(f"{missing[0]} is missing")
+        raise ValueError(f"{missing[0]} is missing: another version of livos may have taken it")
     if unknown := sorted(set(state) - needed):
         raise ValueError(f"{unknown[0]} is unknown")
     for name in ("max_size", "frame_size", "ids"):
@@ -111,8 +114,7 @@ def _check_tensor(
     want = tuple(sizes.get(one, one) for one in letters)
     dtype = network if row.dtype is None else row.dtype
     fits = len(letters) == tensor.ndim and all(
-        one == "*" or str(size) == str(wanted)
-        for one, size, wanted in zip(letters, tensor.shape, want, strict=True)
+        str(size) == str(wanted) for size, wanted in zip(tensor.shape, want, strict=True)
     )
     if not fits or tensor.dtype != dtype:
         shown = ", ".join(map(str, want))

@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "framing": {"network"},
     "graph": {"network"},
     "certainty": {"network"},
-    "state": {"framing", "network"},
+    "state": {"certainty", "framing", "network"},
     "tracker": BASICS
     | {"certainty", "device", "framing", "graph", "network", "state", "livos_kernels"},
     "upload": {"video"},
