@@ -18,7 +18,7 @@ from livos_cli.framing import working_size
 from livos_cli.journal import Journal
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep, Position, RunOptions, SegmentOptions
-from livos_cli.outputs import SinkThread, plan_outputs
+from livos_cli.outputs import Writers, plan_outputs
 from livos_cli.records import journal_folder
 from livos_cli.tracking import find, make_tracker
 from livos_cli.video.container import is_url
@@ -162,13 +162,11 @@ def run(
             )
         )
         device = model.device
-        sinks: list[SinkThread] = []
         job = Job(info, tuple(ids), keys.object_names, output)
-        for name, path in paths.items():
-            opened = KINDS[name].open(path, job) if name in KINDS else Preview(path, job)
-            sinks.append(SinkThread(opened))
-            # Last in, first out: the first made the folder, and removes it when it is empty.
-            stack.callback(sinks[-1].abort)
+        writers = Writers(
+            paths, lambda n, path: KINDS[n].open(path, job) if n in KINDS else Preview(path, job)
+        )
+        stack.callback(writers.abort)
         watch = AreaWatch()
         frames = back = 0
 
@@ -193,8 +191,7 @@ def run(
                 on_back=go_back,
             )
             for frame, decided in stack.enter_context(closing(found)):
-                for sink in sinks:
-                    sink.write(frame, decided)
+                writers.write(frame, decided)
                 watch.see(frame.index, decided.areas, decided.given)
                 frames += 1
                 tell()
@@ -215,17 +212,13 @@ def run(
                 f"{device} has too little memory at frame {frames + back}",
                 "use a smaller --memory-budget or --max-size, or --chunk-objects 1",
             ) from None
-        for sink in sinks:
-            sink.drain(source.trailing_audio)
+        writers.drain(source.trailing_audio)
+        files = {name: path for name, path in writers.paths.items() if isinstance(path, Path)}
         if journal is not None:
             journal.will_publish(files.values())
         owned = frozenset() if journal is None else journal.owned
-        for sink, path in zip(sinks, paths.values(), strict=True):
-            ours = isinstance(path, Path) and path.absolute() in owned
-            sink.publish(output.overwrite or ours)
-        warnings += source.warnings
-        for sink in sinks:
-            warnings += sink.warnings
+        writers.publish(lambda path: output.overwrite or path.absolute() in owned)
+        warnings += source.warnings + writers.warnings
         warnings += watch.warnings()
         report = Report(
             frames=frames,
@@ -239,6 +232,7 @@ def run(
             warnings=tuple(dict.fromkeys(warnings)),  # a resumed run may say some twice
         )
         on_published(report)
+    writers.tell_lost()
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from media import decode, scene, times, write_png, write_video
 from video_zoo import MATRICES, turn
 
-from livos_cli.errors import InputError
+from livos_cli.errors import InputError, OutputError
 from livos_cli.network import LiVOS
 from livos_cli.options import Position, RunOptions, SegmentOptions
 from livos_cli.pipeline import Report, run
@@ -287,15 +288,13 @@ def test_a_cut_is_refused_before_the_work(
 ) -> None:
     how = {"movflags": "faststart"} if suffix == ".mp4" else {}
     video = tmp_path / f"a{suffix}"
-    write_video(
-        video, images(frames=100), codec=codec, options={"g": "6"}, container_options=how
-    )
+    write_video(video, images(frames=100), codec=codec, options={"g": "6"}, container_options=how)
     data = video.read_bytes()
     video.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(InputError, match="cut or damaged"):
         open_source(video)
     frames, warnings = read(video, allow_truncated=True)
-    assert 3 < len(frames) < 100
+    assert 3 < len(frames) <= 100  # of an AVI, the index may be all that is cut
     assert len(warnings) >= 1
 
 
@@ -436,6 +435,86 @@ def test_interlaced_sources_are_said(codec: str, tmp_path: Path) -> None:
     assert len(frames) == FRAMES
     assert any("is interlaced" in warning for warning in warnings)
     assert not read(plain)[1]
+
+
+# Rates and jumps that a format does not hold
+
+
+def leaping(path: Path, hours: int = 600) -> Path:
+    pts = [n + hours * 3_600_000 * (n > 5) for n in range(FRAMES)]
+    return write_video(path, images(), pts=pts, time_base=Fraction(1, 1000))
+
+
+@pytest.mark.parametrize("lost", ["overlay", "cutout", "alpha"])
+def test_a_kind_that_cannot_be_written_does_not_take_the_others(
+    lost: str, tmp_path: Path, tiny: LiVOS
+) -> None:
+    video = leaping(tmp_path / "a.mkv")
+    with pytest.raises(OutputError, match="frame 6 is 600 hours later") as error:
+        segment(tiny, video, tmp_path / "out", lost, "mask", "png", "rle")
+    assert str(tmp_path / "out" / "a.mask.mkv") in error.value.message
+    assert "free some space" not in str(error.value)
+    written = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert written == ["a", "a.mask.mkv", "a.rle.jsonl", "m.png"]  # and no leftovers
+    stamps = times(tmp_path / "out" / "a.mask.mkv")
+    assert [float(t - stamps[0]) for t in stamps] == pytest.approx(
+        [0.001 * n + 600 * 3600 * (n > 5) for n in range(FRAMES)], abs=0.0011
+    )
+
+
+def test_a_lost_kind_is_a_failure_of_the_command(tmp_path: Path, livos: Any) -> None:
+    (tmp_path / "in").mkdir()
+    video = leaping(tmp_path / "in" / "a.mkv")
+    mask = write_png(tmp_path / "in" / "a.png", np.eye(64, 96, dtype=np.uint8), "gray")
+    arguments = ["segment", video, "-m", mask, "-o", tmp_path / "out", "--save", "mask"]
+    done = livos(*arguments, "--save", "overlay", "--max-size", "32")
+    assert done.returncode == 1
+    assert sum("cannot write a.overlay.mp4" in line for line in done.stderr.splitlines()) == 1
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.mask.mkv"]
+    # Alone, nothing is left; of many, the others are done.
+    alone = livos(*arguments[:5], tmp_path / "none", "--save", "overlay", "--max-size", "32")
+    assert alone.returncode == 1
+    assert not (tmp_path / "none").exists()
+    write_video(tmp_path / "in" / "b.mp4", images())
+    shutil.copy(mask, tmp_path / "in" / "b.png")
+    many = ["segment", tmp_path / "in", "-m", tmp_path / "in", "-o", tmp_path / "many", "--json"]
+    done = livos(*many, "--save", "mask", "--save", "overlay", "--max-size", "32")
+    records = {Path(r["video"]).stem: r for r in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 1
+    assert (records["a"]["status"], records["b"]["status"]) == ("failed", "done")
+    assert (tmp_path / "many" / "a.mask.mkv").exists()
+    again = livos(*many, "--save", "mask", "--max-size", "32")  # what is there counts
+    assert again.returncode == 0, again.stderr
+    assert '"skipped"' in again.stdout
+
+
+def test_long_frames_with_b_frames_are_in_order(tmp_path: Path) -> None:
+    """A slide show: times of display run to and fro by more than a second."""
+    pts = [n * 20_000 for n in range(FRAMES)]
+    options = {"bf": "3", "b_strategy": "0"}
+    video = write_video(
+        tmp_path / "a.mkv", images(), pts=pts, time_base=Fraction(1, 1000), rate=Fraction(1, 20),
+        options=options,
+    )  # fmt: skip
+    frames, warnings = read(video)
+    assert [frame.pts for frame in frames] == pts
+    assert not warnings
+
+
+def test_frames_without_times_before_the_first_that_has_one(tmp_path: Path, tiny: LiVOS) -> None:
+    """Of a Matroska file that begins before zero, FFmpeg does not say the first times."""
+    plain = write_video(tmp_path / "plain.mp4", images(frames=24), options={"bf": "2", "g": "6"})
+    video = tmp_path / "a.mkv"
+    ffmpeg(
+        "-i", plain, "-c", "copy", "-output_ts_offset", "-0.4", "-avoid_negative_ts", "disabled",
+        video,
+    )  # fmt: skip
+    frames, warnings = read(video)
+    assert np.allclose([frame.time for frame in frames], np.arange(24) / 25, atol=0.0021)
+    assert not any("moved on" in warning for warning in warnings)
+    assert any("before zero" in warning for warning in warnings)
+    stamps = times(segment(tiny, video, tmp_path / "out", "overlay").outputs["overlay"])
+    assert np.allclose(np.diff([float(stamp) for stamp in stamps]), 0.04, atol=0.0021)
 
 
 # Those that were brought

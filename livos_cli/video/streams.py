@@ -21,8 +21,8 @@ ALIKE = 0.75  # of the most frames: as many as makes no difference
 def pick_stream(container: Any, label: str, *, live: bool) -> tuple[Any, Iterator[Any], list[str]]:
     """The stream to read.
 
-    Pictures that move go before stills and thumbnails; of those, the one meant by default; then the one with most
-    frames, then the largest.
+    Pictures that move go before stills and thumbnails; of those, the one meant by default; then
+    the one with most frames, then the largest.
 
     Returns:
         The stream, all packets of the container, and a line that says which of several it is.

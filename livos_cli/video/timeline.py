@@ -23,7 +23,7 @@ class _Lane:
     start: Fraction  # raw, of the first packet
     part: int = 0  # how often its timestamps have started again
     raw_last: Fraction = Fraction(0)  # time of decoding of the last packet
-    raw_next: Fraction = Fraction(0)  # when the one after it is due
+    raw_next: Fraction = Fraction(0)  # when the next one is due, or all so far has been shown
     last: Fraction = Fraction(0)
     end: Fraction = Fraction(0)  # of what is shown
 
@@ -58,13 +58,17 @@ class Timeline:
         shown = raw if packet.pts is None else packet.pts * tick
         video = packet.stream.type == "video"
         length = packet.duration * tick if packet.duration else self._step * video
+        # Where times of decoding are not known, those of display run to and fro between key frames.
+        told = packet.dts is not None or packet.is_keyframe
         lane = self._lanes.get(packet.stream.index)
         if lane is None:
             lane = self._lanes[packet.stream.index] = _Lane(video, shown if video else raw)
-        elif lane.raw_last - raw > self._back or self._leaps(lane, raw):
+        elif told and (lane.raw_last - raw > self._back or self._leaps(lane, raw)):
             self._next_part(lane, shown if video else raw)
         move = self._moves[lane.part]
-        lane.raw_last, lane.raw_next = raw, raw + length
+        if told:
+            lane.raw_last = raw
+            lane.raw_next = max(lane.raw_next, raw + length, shown + length)
         lane.last, lane.end = raw + move, max(lane.end, shown + length + move)
         if move:
             ticks = round(move / tick)
@@ -81,6 +85,7 @@ class Timeline:
     def _next_part(self, lane: _Lane, begins: Fraction) -> None:
         """A stream's timestamps have started again, at `begins`."""
         lane.part += 1
+        lane.raw_next = begins
         if lane.part == len(self._moves):
             # The other streams are taken to begin as long before or after this one as at first.
             self._moves.append(
@@ -105,6 +110,7 @@ class Clock:
         self._step = max(1, round(1 / (info.rate * info.time_base)))
         self._by_dts = by_dts
         self._last: int | None = None
+        self._known = False  # whether a timestamp was
         self.origin = 0  # first timestamp as given
         self.shift = 0  # added to all, so that none is negative
         self.moved = 0  # frames that were not later than the one before
@@ -114,6 +120,7 @@ class Clock:
         # AVI and ASF store no presentation times: FFmpeg's guesses jump where there are B-frames,
         # while the times of decoding, in the order frames come out, are even.
         pts = frame.dts if self._by_dts and frame.dts is not None else frame.pts
+        known, self._known = self._known, self._known or pts is not None
         if self._last is None:
             pts = 0 if pts is None else pts
             self.origin, self.shift = pts, max(0, -pts)
@@ -121,6 +128,10 @@ class Clock:
             # Raw streams carry no timestamps, nor do the last frames out of an AVI's decoder:
             # count at the nominal rate.
             pts = self._last + self._step
+        elif not known and pts <= self._last:
+            # Those before had none, for they are before zero.
+            self.shift = self._last + self._step - pts
+            self.origin = -self.shift
         elif pts <= self._last:
             self.moved += 1
             pts = self._last + 1
