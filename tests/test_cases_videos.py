@@ -243,6 +243,18 @@ def test_a_still_first_on_stdin(tmp_path: Path, livos: Any) -> None:
     assert len(decode(tmp_path / "stdin.mask.mkv")) == 10
 
 
+def test_animated_avif(tmp_path: Path) -> None:
+    """Its first picture stands before the sequence, as a stream of its own."""
+    video = tmp_path / "a.avif"
+    plain = write_video(tmp_path / "plain.mp4", images(frames=8))
+    ffmpeg("-i", plain, "-c:v", "libaom-av1", "-cpu-used", 8, "-usage", "realtime", video)
+    with av.open(str(video)) as container:
+        assert len(container.streams.video) == 2
+    frames, warnings = read(video)
+    assert len(frames) == 8
+    assert any("not number 0 (av1, 96x64, a still)" in warning for warning in warnings)
+
+
 # What a header claims
 
 

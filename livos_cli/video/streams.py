@@ -114,4 +114,5 @@ def _name(stream: Any, counts: dict[int, int]) -> str:
     if context is None:
         return f"number {stream.index} (of an unknown codec)"
     still = ", a still" if counts.get(stream.index) == 1 else ""
-    return f"number {stream.index} ({context.name}, {context.width}x{context.height}{still})"
+    name = context.codec.canonical_name
+    return f"number {stream.index} ({name}, {context.width}x{context.height}{still})"
