@@ -31,7 +31,7 @@ from livos_cli.video.images import IMAGE_RATE, ImageFolderSource
 from livos_cli.video.sizes import other_size
 from livos_cli.video.source import BaseSource, Frame, FrameSource, SourceInfo
 from livos_cli.video.streams import pick_stream
-from livos_cli.video.timeline import Clock, Timeline
+from livos_cli.video.timeline import TS_DISCONT, Clock, Timeline
 from livos_cli.video.whole import declared_size, is_whole
 
 __all__ = ["VideoSource", "open_source"]
@@ -81,13 +81,6 @@ def open_source(
         raw=raw,
         latest=latest,
     )
-
-
-TS_DISCONT = 0x0200  # of FFmpeg's formats: timestamps may jump
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
 
 
 class VideoSource(BaseSource):
@@ -379,12 +372,8 @@ class VideoSource(BaseSource):
             )
 
     def _tell(self, clock: Clock) -> None:
-        if joints := self._timeline.joints:
-            at = float(joints[0] - clock.origin * self.info.time_base)
-            self.warnings.append(
-                f"{self.label}: its timestamps start again {_times(len(joints))}, first at "
-                f"{at:.3f} s; time goes on from there"
-            )
+        if said := self._timeline.said(clock.origin * self.info.time_base):
+            self.warnings.append(f"{self.label}: {said}")
         if clock.moved:
             self.warnings.append(
                 f"{self.label}: {clock.moved} frames are not later than the ones before them; "

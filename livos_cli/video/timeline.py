@@ -8,8 +8,9 @@ from typing import Any
 
 from livos_cli.video.source import SourceInfo
 
-__all__ = ["Clock", "Timeline"]
+__all__ = ["TS_DISCONT", "Clock", "Timeline"]
 
+TS_DISCONT = 0x0200  # among the flags of FFmpeg's formats: timestamps may jump
 GAP = 10  # seconds ahead that count as a jump, where a format's timestamps may jump: as in ffmpeg
 BACK = Fraction(1, 10)  # seconds back, or three frames, that count as a new beginning
 LEAST = Fraction(1, 100_000)  # seconds by which a packet of sound is later than the one before
@@ -96,6 +97,14 @@ class Timeline:
         self._moves[lane.part] = max(self._moves[lane.part], self._free(lane) - begins)
         if lane.video:
             self.joints.append(begins + self._moves[lane.part])
+
+    def said(self, origin: Fraction) -> str:
+        """A line about where timestamps start again, in seconds from `origin`; empty if nowhere."""
+        if not self.joints:
+            return ""
+        often = "once" if len(self.joints) == 1 else f"{len(self.joints)} times"
+        at = float(self.joints[0] - origin)
+        return f"its timestamps start again {often}, first at {at:.3f} s; time goes on from there"
 
     @staticmethod
     def _free(lane: _Lane) -> Fraction:
