@@ -17,6 +17,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -400,6 +401,10 @@ def judge(recipe: Recipe, folder: Path) -> Verdict:
         if recipe.streams == "still first" and recipe.frames == 1:
             moving = False  # two stills
         want = reference(path, int(moving), as_is=recipe.times == "long gap")
+        if recipe.times == "negative" and recipe.rate != "variable":
+            # Times before zero are lost in Matroska; ffmpeg guesses them, and guesses unevenly.
+            rate = Fraction(recipe.rate)
+            want.times = [float(number / rate) for number in range(len(want.times))]
     except (subprocess.CalledProcessError, ValueError, IndexError) as error:
         said = getattr(error, "stderr", b"") or str(error).encode()
         return Verdict("unmade", said.decode(errors="replace").strip().splitlines()[-1][:120])
