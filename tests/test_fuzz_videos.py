@@ -33,7 +33,7 @@ from livos_cli.video.sinks import Decided
 pytestmark = pytest.mark.skipif(
     shutil.which("ffmpeg") is None, reason="ffmpeg (the program) is not installed"
 )
-SEED, COUNT = 20, 60  # some 20 s on an idle core
+SEED, COUNT = 20, 40  # some 20 s on an idle core
 PLAIN = Recipe(
     container="mkv",
     codec="ffv1",
