@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "InputError",
     "InterruptionError",
+    "KindError",
     "LivosError",
     "OutputError",
     "PastEndError",
@@ -48,6 +49,10 @@ class PastEndError(InputError):
 
 class OutputError(LivosError):
     """A result that cannot be written."""
+
+
+class KindError(OutputError):
+    """One kind of result cannot hold this video; others may."""
 
 
 class WeightsError(LivosError):

@@ -6,11 +6,12 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from livos_cli.errors import OutputError, UsageError
+from livos_cli.errors import KindError, OutputError, UsageError
 from livos_cli.options import RunOptions
 from livos_cli.records import journal_folder, unpublished
 from livos_cli.video.container import is_url, stem_of
@@ -20,6 +21,7 @@ from livos_cli.video.source import Frame
 
 __all__ = [
     "SinkThread",
+    "Writers",
     "check_kinds",
     "names_a_file",
     "plan_outputs",
@@ -212,3 +214,84 @@ class SinkThread:
             self._thread.join()
         if not self._published:
             self._sink.abort()
+
+
+class Writers:
+    """The sinks of a run. One whose format cannot hold the video does not end the others.
+
+    Args:
+        paths: where each kind goes.
+        open_sink: makes the sink of a kind.
+
+    Raises:
+        KindError: none of the kinds can hold it.
+    """
+
+    def __init__(
+        self,
+        paths: dict[str, Path | Stdout],
+        open_sink: Callable[[str, Path | Stdout], Sink],
+    ) -> None:
+        self.paths = dict(paths)  # of those that are written
+        self.lost: list[KindError] = []
+        self.warnings: list[str] = []
+        self._sinks: dict[str, SinkThread] = {}
+        try:
+            for name, path in paths.items():
+                self._or_lose(name, partial(self._open, open_sink, name, path))
+        except BaseException:
+            self.abort()
+            raise
+
+    def _open(
+        self, open_sink: Callable[[str, Path | Stdout], Sink], name: str, path: Path | Stdout
+    ) -> None:
+        self._sinks[name] = SinkThread(open_sink(name, path))
+
+    def _or_lose(self, name: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except KindError as error:
+            self.lost.append(error)
+            del self.paths[name]
+            if (sink := self._sinks.pop(name, None)) is not None:
+                sink.abort()
+            if not self.paths:
+                raise
+
+    def write(self, frame: Frame, decided: Decided) -> None:
+        for name, sink in list(self._sinks.items()):
+            self._or_lose(name, partial(sink.write, frame, decided))
+
+    def drain(self, trailing_audio: tuple[Any, ...]) -> None:
+        """Wait for all frames, then complete the results; they still have no names."""
+        for name, sink in list(self._sinks.items()):
+            self._or_lose(name, partial(sink.drain, trailing_audio))
+
+    def unnamed(self) -> Iterator[tuple[Path, Path]]:
+        """Each result that is complete, where it lies and the name it will get."""
+        for name, sink in self._sinks.items():
+            path = self.paths[name]
+            if sink.unnamed is not None and isinstance(path, Path):
+                yield sink.unnamed, path
+
+    def publish(self, may_replace: Callable[[Path], bool]) -> None:
+        """Give the results their names."""
+        for name, sink in self._sinks.items():
+            path = self.paths[name]
+            sink.publish(isinstance(path, Path) and may_replace(path))
+            self.warnings += sink.warnings
+
+    def abort(self) -> None:
+        """Leave nothing behind, but what has its name already."""
+        # Last in, first out: the first made the folder, and removes it when it is empty.
+        for sink in reversed(self._sinks.values()):
+            sink.abort()
+
+    def tell_lost(self) -> None:
+        """Raises OutputError if a kind was lost, once the others have their names."""
+        if self.lost:
+            kept = ", ".join(str(path) for path in self.paths.values() if isinstance(path, Path))
+            rest = f"; written: {kept}" if kept else ""
+            said = "; ".join(error.message for error in self.lost)
+            raise OutputError(f"{said}{rest}", self.lost[0].hint)

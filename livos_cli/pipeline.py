@@ -17,7 +17,7 @@ from livos_cli.fingerprint import stamp_of
 from livos_cli.framing import working_size
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep, Position, RunOptions, SegmentOptions
-from livos_cli.outputs import SinkThread, plan_outputs
+from livos_cli.outputs import Writers, plan_outputs
 from livos_cli.resume import (
     changed_meanwhile,
     closing_journal,
@@ -171,13 +171,11 @@ def run(
             )
         )
         device = model.device
-        sinks: list[SinkThread] = []
         job = Job(info, tuple(ids), keys.object_names, output)
-        for name, path in paths.items():
-            opened = KINDS[name].open(path, job) if name in KINDS else Preview(path, job)
-            sinks.append(SinkThread(opened))
-            # Last in, first out: the first made the folder, and removes it when it is empty.
-            stack.callback(sinks[-1].abort)
+        writers = Writers(
+            paths, lambda n, path: KINDS[n].open(path, job) if n in KINDS else Preview(path, job)
+        )
+        stack.callback(writers.abort)
         watch = Watch(_origin(options))
         begins = options.origin
         frames = back = 0
@@ -208,8 +206,7 @@ def run(
             )
             for frame, decided in stack.enter_context(closing(found)):
                 taken = False
-                for sink in sinks:
-                    sink.write(frame, decided)
+                writers.write(frame, decided)
                 begins = frame.index if begins is None else begins
                 seconds = float(frame.pts * info.time_base)
                 watch.see(frame.index, seconds, decided.areas, decided.certainty, decided.given)
@@ -242,27 +239,18 @@ def run(
                 f"{device} has too little memory at frame {frames + back}",
                 "use a smaller --memory-budget or --max-size, or --chunk-objects 1",
             ) from None
-        for sink in sinks:
-            sink.drain(source.trailing_audio)
+        writers.drain(source.trailing_audio)
+        files = {name: path for name, path in writers.paths.items() if isinstance(path, Path)}
         if stamp_of(video) != before:
             source.warnings.append(
                 f"{video} was changed, replaced or removed while it was read: the results may be "
                 "of both; run it again with -y"
             )
         if journal is not None:
-            pairs = zip(sinks, paths.values(), strict=True)
-            journal.will_publish(
-                (sink.unnamed, path)
-                for sink, path in pairs
-                if sink.unnamed is not None and isinstance(path, Path)
-            )
+            journal.will_publish(writers.unnamed())
         owned = frozenset() if journal is None else journal.owned
-        for sink, path in zip(sinks, paths.values(), strict=True):
-            ours = isinstance(path, Path) and path.absolute() in owned
-            sink.publish(output.overwrite or ours)
-        warnings += source.warnings
-        for sink in sinks:
-            warnings += sink.warnings
+        writers.publish(lambda path: output.overwrite or path.absolute() in owned)
+        warnings += source.warnings + writers.warnings
         warnings += watch.warnings()
         report = Report(
             frames=frames,
@@ -278,6 +266,7 @@ def run(
             doubts=watch.doubts,
         )
         on_published(report)
+    writers.tell_lost()
     return report
 
 

@@ -108,6 +108,11 @@ class _Groups:
             if picture.key_frame or not self._times:
                 self._keys.append(len(self._times))
             self._times.append(picture.pts)
+        if video.starts_again:
+            raise InputError(
+                f"{video.label} has timestamps that start again, so it cannot be read backward",
+                "write them anew: ffmpeg -i IN -c:v libx264 -crf 12 OUT.mp4",
+            )
         self._room = max(8, cache_bytes // max(1, size))
 
     @property

@@ -6,6 +6,7 @@ source's matrix, so that its tags stay true.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +32,8 @@ __all__ = [
     "with_alpha",
 ]
 
+
+NEARLY = 1  # degrees that a tagged rotation may be off a quarter turn: as in ffmpeg
 
 _local = threading.local()
 
@@ -66,21 +69,29 @@ def depth_of(picture: Any) -> int:
 
 
 def orientation_of(picture: Any) -> tuple[int, bool]:
-    """Quarter turns counter-clockwise, after a left-right flip if True, from the display matrix."""
+    """Quarter turns counter-clockwise, after a left-right flip if True, from the display matrix.
+
+    Raises:
+        InputError: it is tagged with another rotation.
+    """
     for data in picture.side_data:
         if "DISPLAYMATRIX" in str(data.type):
+            # A point (x, y) is shown at (x a + y c, x b + y d).
             a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
-            mirrored = a * d - b * c < 0
-            if mirrored:
-                a, c = -a, -c
-            turns = {(1, 0): 0, (0, -1): 1, (-1, 0): 2, (0, 1): 3}
-            key = (int(np.sign(round(a / 65536))), int(np.sign(round(b / 65536))))
-            if key not in turns:
+            if not (size := a * d - b * c):
+                break  # it shows nothing: players leave it alone
+            mirrored = size < 0
+            if mirrored:  # x is negated before the turn, which is what remains
+                a, b = -a, -b
+            angle = math.degrees(math.atan2(-b, a))
+            turns = round(angle / 90)
+            if abs(angle - 90 * turns) > NEARLY:
                 raise InputError(
-                    "the video is tagged with a rotation that is not a quarter turn",
+                    f"the video is tagged with a rotation of {angle:.3g} degrees, which is not a "
+                    "quarter turn",
                     "apply it first: ffmpeg -i IN OUT",
                 )
-            return turns[key], mirrored
+            return turns % 4, mirrored
     return 0, False
 
 

@@ -19,6 +19,7 @@ from livos_cli.options import RawVideo
 __all__ = [
     "PATIENCE",
     "Stdin",
+    "check_content",
     "check_exists",
     "interruptible",
     "is_url",
@@ -26,6 +27,26 @@ __all__ = [
     "reason_of",
     "stem_of",
 ]
+
+# Formats of files that hold what they show. Playlists and the like are none of them: they name
+# other files, which would be read and end up in the result. Of each demuxer one name.
+FORMATS = (
+    "3dostr,4xm,aac,anm,apng,apv,asf,asf_o,av1,avi,avs2,avs3,bethsoftvid,bfi,bink,bmv,c93,"
+    "cavsvideo,cdxl,cine,dhav,dirac,dsicin,dv,dxa,ea,evc,f4v,film_cpk,filmstrip,fits,flac,flic,"
+    "flv,gdv,gif,gxf,h261,h263,h264,hevc,hnm,idcin,iff,image2,ipmovie,ipu,iv8,ivf,ivr,jpegxl_anim,"
+    "jv,kux,live_flv,lmlm4,luodat,lvf,lxf,m4v,matroska,mjpeg,mjpeg_2000,mlv,mm,moflex,mov,mp3,mpeg,"
+    "mpegts,mpegvideo,mpjpeg,mtv,mv,mvi,mxf,mxg,nsv,nut,nuv,obu,ogg,paf,pdv,pmp,psxstr,pva,r3d,"
+    "rawvideo,rl2,rm,roq,rpl,sdr2,ser,sga,siff,simbiosis_imx,smjpeg,smk,smush,swf,thp,tiertexseq,"
+    "tmv,txd,ty,usm,vc1,vc1test,vividas,vivo,vmd,vvc,wav,wc3movie,webp,wtv,xmv,yop,yuv4mpegpipe,"
+    "bmp_pipe,cri_pipe,dds_pipe,dpx_pipe,exr_pipe,gem_pipe,gif_pipe,hdr_pipe,j2k_pipe,jpeg_pipe,"
+    "jpegls_pipe,jpegxl_pipe,jpegxs_pipe,pam_pipe,pbm_pipe,pcx_pipe,pfm_pipe,pgm_pipe,pgmyuv_pipe,"
+    "pgx_pipe,phm_pipe,photocd_pipe,pictor_pipe,png_pipe,ppm_pipe,psd_pipe,qdraw_pipe,qoi_pipe,"
+    "sgi_pipe,sunrast_pipe,tiff_pipe,vbn_pipe,webp_pipe,xbm_pipe,xpm_pipe,xwd_pipe"
+)
+# What is here is read as it is: no other files, and no pattern in its name.
+LOCAL = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "pattern_type": "none"}
+PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"<SmoothStreamingMedia", b"v=0", b"[playlist]")
+HEAD = 4096  # bytes that tell a playlist
 
 PATIENCE = 20  # seconds without a byte from the network until it counts as gone
 
@@ -46,9 +67,42 @@ def check_exists(source: str | Path) -> None:
     if str(source) == "-" or is_url(source):
         return
     if not path.exists():
+        if re.search(r"%0?\d*d|[*?]", path.name) and path.parent.is_dir():
+            raise InputError(
+                f"{path} is a pattern, and no file of that name exists",
+                f"give the folder: livos reads the images of {path.parent} in the order of their "
+                "names",
+            )
         raise InputError(f"{path} does not exist", "check the path of the video")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes)", "was it copied or downloaded completely?")
+
+
+def _is_remote(label: str) -> bool:
+    return "://" in label and not label.startswith("file:")
+
+
+def check_content(path: Path) -> None:
+    """Raises InputError for a file of which its first bytes tell that it cannot be used."""
+    if not path.is_file():
+        return  # a pipe: what is read of it is gone
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return  # said when it is opened
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(PLAYLISTS) or (text.startswith(b"<?xml") and b"<MPD" in text):
+        raise InputError(
+            f"{path} is a playlist: it names other files, which are not read",
+            f"give those, or join them first: ffmpeg -i {path.name} -c copy joined.mkv",
+        )
+    # RIFF, its size, WEBP; then VP8X, its size, and flags.
+    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and head[20:21] and head[20] & 2:
+        raise InputError(
+            f"{path} is an animated WebP, which FFmpeg does not decode",
+            f"convert it first, with ImageMagick say: magick {path.name} {path.stem}.gif",
+        )
 
 
 def stem_of(label: str) -> str:
@@ -59,10 +113,10 @@ def stem_of(label: str) -> str:
 
 def open_container(place: Any, label: str, raw: RawVideo | None, *, live: bool) -> Any:
     """The container, or an InputError that says what is wrong."""
-    how: dict[str, Any] = {}
+    how: dict[str, Any] = {"options": {} if _is_remote(label) else dict(LOCAL)}
     if raw is not None:
         how["format"] = "rawvideo"
-        how["options"] = {
+        how["options"] |= {
             "video_size": f"{raw.width}x{raw.height}",
             "pixel_format": raw.pix_fmt,
             "framerate": raw.fps,
@@ -74,6 +128,11 @@ def open_container(place: Any, label: str, raw: RawVideo | None, *, live: bool) 
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, PermissionError):
             raise InputError(f"{label} may not be read", "check its permissions") from None
+        if isinstance(error, av.error.ArgumentError) and raw is None and not _is_remote(label):
+            raise InputError(
+                f"{label} is of a format that is not read as a video",
+                "is it a video file? `ffprobe` shows what it is",
+            ) from None
         hint = "is it a video file, and complete? `ffprobe` shows what it is"
         if raw is not None:
             hint = "check --size, --pix-fmt (FFmpeg's names) and --fps"

@@ -19,6 +19,7 @@ from livos_cli.video.colour import depth_of, matrix_of, orientation_of, to_rgb
 from livos_cli.video.container import (
     PATIENCE,
     Stdin,
+    check_content,
     check_exists,
     interruptible,
     is_url,
@@ -27,7 +28,11 @@ from livos_cli.video.container import (
     stem_of,
 )
 from livos_cli.video.images import IMAGE_RATE, ImageFolderSource
+from livos_cli.video.sizes import other_size
 from livos_cli.video.source import BaseSource, Frame, FrameSource, SourceInfo
+from livos_cli.video.streams import pick_stream
+from livos_cli.video.timeline import TS_DISCONT, Clock, Timeline
+from livos_cli.video.whole import declared_size, is_whole
 
 __all__ = ["VideoSource", "open_source"]
 
@@ -96,6 +101,7 @@ class VideoSource(BaseSource):
         super().__init__(start, end, latest=latest)
         live = str(source) == "-" or is_url(source)
         path = None if live else Path(source)
+        self._from_file = path is not None
         self.label = "stdin" if str(source) == "-" else str(source)
         self._allow_truncated = allow_truncated
         self._keep_audio, self._keep_picture = keep_audio, keep_picture
@@ -104,6 +110,8 @@ class VideoSource(BaseSource):
         # Absolute, or FFmpeg takes what precedes a colon for a protocol.
         place: Any = self._stdin or (str(path.absolute()) if path else str(source))
         self._patience = 2.0 if is_url(source) else None
+        if path is not None:
+            check_content(path)
 
         def begin() -> None:
             self.container = open_container(place, self.label, raw, live=live)
@@ -117,36 +125,34 @@ class VideoSource(BaseSource):
     def _begin(self, path: Path | None) -> None:
         """Find the stream and decode its first frame."""
         try:
-            self.stream = self._pick_stream()
+            self._formats = set(self.container.format.name.split(","))
+            live = is_url(self.label)
+            self.stream, packets, said = pick_stream(self.container, self.label, live=live)
+            self.warnings += said
             self.stream.thread_type = "AUTO"
             # The first frame tells the colours and the rotation; it is yielded first later on.
-            if path is not None:
-                self._check_index(path)
-            self._packets = self._demux()
+            if path is not None and path.is_file():
+                self._check_size(path)
+                self._check_sizes(path)
+            # As in ffmpeg: of a live source a leap is a pause.
+            jumps = bool(self.container.format.flags & TS_DISCONT) and not live
+            rate = self.stream.average_rate or self.stream.guessed_rate or IMAGE_RATE
+            self._timeline = Timeline(1 / Fraction(rate), jumps=jumps)
+            self._packets = self._demux(packets)
             self._first = self._decode_first()
             self.info = self._describe(path)
+            self._say_interlaced()
         except BaseException:
             self.container.close()
             raise
 
-    def _pick_stream(self) -> Any:
-        for stream in self.container.streams.video:
-            attached = av.stream.Disposition.attached_pic
-            if stream.disposition & attached:
-                continue
-            if stream.codec_context is None:
-                raise InputError(
-                    f"{self.label} has a codec that is not known here",
-                    "convert it first, to H.264 say; `livos info` shows the FFmpeg version",
-                )
-            return stream
-        raise InputError(f"{self.label} has no video stream", "it holds only sound or other data")
-
-    def _demux(self) -> Iterator[Any]:
+    def _demux(self, packets: Iterator[Any]) -> Iterator[Any]:
         """Packets of the video; keeps those of the sound, remembers how far all streams reach."""
         self._audio: list[Any] = []
         self._reach = 0.0
-        for packet in self.container.demux():
+        for packet in packets:
+            if packet.stream.index == self.stream.index or packet.stream.type == "audio":
+                self._timeline.place(packet)
             if packet.size and packet.pts is not None and packet.time_base:
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 self._reach = max(self._reach, end)
@@ -179,14 +185,27 @@ class VideoSource(BaseSource):
             self.warnings.append(f"{self.label}: {bad} damaged packets; their frames are missing")
         self._check_length()
 
-    def _check_index(self, path: Path) -> None:
-        """An MP4's index says where every frame lies: a cut is known before any work is done."""
-        if "mov" not in self.container.format.name.split(","):
+    def _check_size(self, path: Path) -> None:
+        """Many files say how large they are: a cut is known before any work is done."""
+        size, wanted = path.stat().st_size, declared_size(path, self._formats, self.stream)
+        if wanted is not None and wanted > size:
+            there = f"{size} of {wanted} bytes are there"
+            self._damaged(f"its last frames lie beyond its end ({there})")
+
+    def _check_sizes(self, path: Path) -> None:
+        """Say before the work that the size changes, unless it may be beyond what is wanted."""
+        if self._allow_truncated or self._end is not None:
             return
-        entries = self.stream.index_entries
-        ends = (entries[i].pos + entries[i].size for i in range(len(entries)))
-        if (end := max(ends, default=0)) > (size := path.stat().st_size):
-            self._damaged(f"its last frames lie beyond its end ({size} of {end} bytes are there)")
+        if (found := other_size(path, self.stream.index)) is not None:
+            width, height, time = found
+            raise self._changes_size(f"to {width}x{height} at about {time:.1f} s")
+
+    def _changes_size(self, how: str) -> InputError:
+        return InputError(
+            f"{self.label} changes size: {how}",
+            "ffmpeg -i IN OUT.mp4 scales all to the first size; --allow-truncated keeps the frames "
+            "before",
+        )
 
     def _check_length(self) -> None:
         """Compare what came with what the container declares: a cut file just ends early."""
@@ -196,10 +215,16 @@ class VideoSource(BaseSource):
         missing = declared + min(start, 0.0) - self._reach
         rate = self.stream.average_rate or IMAGE_RATE
         # Only containers that state a duration, rather than guess one from the file's size.
-        stated = {"mov", "matroska", "avi", "flv", "asf"} & set(
-            self.container.format.name.split(",")
-        )
-        if stated and missing > max(0.5, 2 / float(rate)):
+        stated = {"mov", "matroska", "avi", "flv", "asf"} & self._formats
+        if not stated or missing <= max(0.5, 2 / float(rate)):
+            return
+        path = Path(self.label)
+        if self._from_file and path.is_file() and is_whole(path, self._formats, self.stream):
+            self.warnings.append(
+                f"{self.label}: its header claims {declared:.1f} s, {missing:.1f} s more than "
+                "there are; nothing is missing at its end, and all its frames were read"
+            )
+        else:
             self._damaged(f"it ends {missing:.1f} s early")
 
     def _damaged(self, what: str) -> None:
@@ -262,25 +287,23 @@ class VideoSource(BaseSource):
             InputError: the size changes, or data is damaged.
         """
         info = self.info
-        formats = self.container.format.name.split(",")
-        clock = _Clock(info, by_dts=bool({"avi", "asf"} & set(formats)))
+        clock = Clock(info, by_dts=bool({"avi", "asf"} & self._formats))
         self._shift = 0
         self._until: float | None = None  # seconds; sound from here on is not wanted
         index = 0
         picture, self._first = self._first, None
         while picture is not None:
-            if (picture.width, picture.height) != self._coded_size(info):
-                raise InputError(
-                    f"{self.label} changes size at frame {index}: from "
-                    f"{info.width}x{info.height} to {picture.width}x{picture.height}",
-                    "split it there, or scale it to one size with ffmpeg",
-                )
+            moved = clock.moved
             pts = clock(picture)
             self._shift = clock.shift
             shown = (pts - clock.shift) * info.time_base  # as the container says it
             time = float(shown - clock.origin * info.time_base)
             wanted = self._wanted(index, time)
-            if wanted is None:
+            other = (picture.width, picture.height) != self._coded_size(info)
+            if other and wanted is not None:
+                clock.moved = moved
+                self._end_at_size(index, picture)
+            if other or wanted is None:
                 self._until = float(shown)
                 break
             if wanted:
@@ -290,6 +313,18 @@ class VideoSource(BaseSource):
             index += 1
             picture = next(self._frames, None)
         self._tell(clock)
+
+    @property
+    def starts_again(self) -> bool:
+        """Whether timestamps did, so far: those given out are not those of the file then."""
+        return bool(self._timeline.joints)
+
+    def _end_at_size(self, index: int, picture: Any) -> None:
+        """Raises InputError, unless what is before a change of size is enough."""
+        how = f"to {picture.width}x{picture.height} at frame {index}"
+        if not self._allow_truncated:
+            raise self._changes_size(how)
+        self.warnings.append(f"{self.label} changes size: {how}; the frames before it are kept")
 
     def _read(self) -> Iterator[Frame]:
         info = self.info
@@ -328,7 +363,17 @@ class VideoSource(BaseSource):
             packet.dts = None if packet.dts is None else packet.dts + ticks
         return tuple(taken)
 
-    def _tell(self, clock: _Clock) -> None:
+    def _say_interlaced(self) -> None:
+        if self._first.interlaced_frame:
+            self.warnings.append(
+                f"{self.label} is interlaced: each frame shows two moments, line by line, and is "
+                "taken as it is; what is written is not marked as interlaced "
+                "(ffmpeg -i IN -vf bwdif OUT makes it progressive)"
+            )
+
+    def _tell(self, clock: Clock) -> None:
+        if said := self._timeline.said(clock.origin * self.info.time_base):
+            self.warnings.append(f"{self.label}: {said}")
         if clock.moved:
             self.warnings.append(
                 f"{self.label}: {clock.moved} frames are not later than the ones before them; "
@@ -351,33 +396,3 @@ class VideoSource(BaseSource):
 
     def _close(self) -> None:
         self.container.close()
-
-
-class _Clock:
-    """A timestamp for every frame: strictly increasing, never negative."""
-
-    def __init__(self, info: SourceInfo, *, by_dts: bool) -> None:
-        self._step = max(1, round(1 / (info.rate * info.time_base)))
-        self._by_dts = by_dts
-        self._last: int | None = None
-        self.origin = 0  # first timestamp as given
-        self.shift = 0  # added to all, so that none is negative
-        self.moved = 0  # frames that were not later than the one before
-
-    def __call__(self, frame: Any) -> int:
-        """The frame's timestamp, in the source's time base."""
-        # AVI and ASF store no presentation times: FFmpeg's guesses jump where there are B-frames,
-        # while the times of decoding, in the order frames come out, are even.
-        pts = frame.dts if self._by_dts and frame.dts is not None else frame.pts
-        if self._last is None:
-            pts = 0 if pts is None else pts
-            self.origin, self.shift = pts, max(0, -pts)
-        elif pts is None or (self._by_dts and pts <= self._last):
-            # Raw streams carry no timestamps, nor do the last frames out of an AVI's decoder:
-            # count at the nominal rate.
-            pts = self._last + self._step
-        elif pts <= self._last:
-            self.moved += 1
-            pts = self._last + 1
-        self._last = pts
-        return int(pts) + self.shift

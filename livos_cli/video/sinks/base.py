@@ -16,15 +16,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import av
 import cv2
 import numpy as np
 
-from livos_cli.errors import OutputError
+from livos_cli.errors import KindError, OutputError
 from livos_cli.files import create, temporary_of
 from livos_cli.options import Look, RunOptions
 from livos_cli.video.source import Frame, SourceInfo
 
-__all__ = ["Decided", "Job", "Kind", "Named", "Partial", "Sink", "Stdout", "cannot_write"]
+__all__ = ["HOLDS", "Decided", "Job", "Kind", "Named", "Partial", "Sink", "Stdout", "cannot_write"]
+
+HOLDS = "--save png, rle or mask hold any video; ffmpeg -i IN -vf setpts=N/25/TB OUT.mp4 evens it"
 
 
 @dataclass(frozen=True)
@@ -231,6 +234,9 @@ def cannot_write(path: Path | Stdout, error: BaseException) -> OutputError:
     reason = getattr(error, "strerror", None) or str(error)
     if isinstance(path, Stdout):
         return OutputError(f"cannot write to stdout ({reason})", "did its reader end early?")
+    if isinstance(error, av.error.FFmpegError) and not isinstance(error, (OSError, MemoryError)):
+        # Nothing of the system: what was to be written does not fit into this format.
+        return KindError(f"cannot write {path}: its format does not hold this ({reason})", HOLDS)
     return OutputError(
         f"cannot write {path} ({reason})", "choose another place with -o, or free some space"
     )

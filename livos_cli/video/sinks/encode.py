@@ -14,7 +14,8 @@ from typing import Any
 import av
 from av.video.reformatter import ColorRange
 
-from livos_cli.video.sinks.base import Decided, Named, Partial, Stdout, cannot_write
+from livos_cli.errors import KindError
+from livos_cli.video.sinks.base import HOLDS, Decided, Named, Partial, Stdout, cannot_write
 from livos_cli.video.source import Frame, SourceInfo
 
 __all__ = ["Encoder", "Encoding", "VideoSink", "count_frames"]
@@ -72,6 +73,8 @@ class Encoder:
         self._sound = self._add_sound() if how.sound else {}
         self._last: dict[int, int] = {}  # timestamp of each sound's last packet
         self.left_out = 0  # packets of sound
+        self._before: int | None = None  # timestamp of the frame before
+        self._longest = _longest_frame(info) if how.container in ("mp4", "mov") else None
 
     def _add_sound(self) -> dict[int, Any]:
         streams = {}
@@ -107,6 +110,7 @@ class Encoder:
     def encode(self, picture: Any, frame: Frame) -> None:
         """A picture, an av.VideoFrame, at the time of its frame; and the sound up to there."""
         self.copy(frame.audio)
+        self._check_step(frame)
         picture.pts, picture.time_base = frame.pts, self._info.time_base
         if frame.duration:
             picture.duration = frame.duration
@@ -115,6 +119,18 @@ class Encoder:
             picture.colorspace, picture.color_range = info.colorspace, ColorRange.MPEG
             picture.color_primaries, picture.color_trc = info.color_primaries, info.color_trc
         self._container.mux(self._stream.encode(picture))
+
+    def _check_step(self, frame: Frame) -> None:
+        """Raises KindError where a frame is later than the file can say: FFmpeg may not notice."""
+        before, self._before = self._before, frame.pts
+        if self._longest is None or before is None or frame.pts - before <= self._longest:
+            return
+        hours = float((frame.pts - before) * self._info.time_base / 3600)
+        raise KindError(
+            f"cannot write {self._name}: frame {frame.index} is {hours:.0f} hours later than the "
+            "one before it, longer than a frame may last there",
+            HOLDS,
+        )
 
     def close(self) -> None:
         """Flush, and complete the file."""
@@ -130,6 +146,14 @@ class Encoder:
                 container.close()
         except (av.error.FFmpegError, OSError, ValueError):
             pass  # what is being thrown away need not be complete
+
+
+def _longest_frame(info: SourceInfo) -> int:
+    """Ticks of the source that an MP4's frame may last: 31 bits of a clock of 10 kHz or more."""
+    clock = info.time_base.denominator
+    while clock < 10_000:  # as FFmpeg does
+        clock *= 2
+    return int((2**31 - 1) / (clock * info.time_base))
 
 
 class VideoSink(Named):
