@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from livos_cli.errors import OutputError
+from livos_cli.names import fitting
 
 __all__ = ["remove_leftovers", "synced", "whole", "write_whole"]
 
@@ -20,7 +21,7 @@ def synced(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    temporary = path.with_name(f".{fitting(path.name)}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -60,8 +61,9 @@ def remove_leftovers(path: Path) -> None:
     """What a killed run left beside a file or folder; whoever calls holds the lock on it."""
     if not path.parent.is_dir():
         return
+    name = fitting(path.name)
     for other in list(path.parent.iterdir()):
-        if other.name.startswith(f".{path.name}.old-") and not path.exists():
+        if other.name.startswith(f".{name}.old-") and not path.exists():
             other.rename(path)  # it was about to be replaced
-        elif other.name.startswith((f".{path.name}.old-", f".{path.name}.partial-")):
+        elif other.name.startswith((f".{name}.old-", f".{name}.partial-")):
             shutil.rmtree(other) if other.is_dir() else other.unlink()

@@ -9,6 +9,7 @@ from typing import Any
 
 from livos_cli import __version__
 from livos_cli.files import remove_leftovers, synced
+from livos_cli.names import fitting
 from livos_cli.records import RECORDS
 
 __all__ = ["Manifest"]
@@ -24,7 +25,7 @@ class Manifest:
     """
 
     def __init__(self, folder: Path, stem: str) -> None:
-        self.path = folder / RECORDS / f"{stem}.json"
+        self.path = folder / RECORDS / f"{fitting(stem)}.json"
         self.facts: dict[str, Any] = {}
         try:
             read = json.loads(self.path.read_bytes())

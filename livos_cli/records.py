@@ -10,6 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from livos_cli.names import fitting
+
 __all__ = [
     "JOURNAL_LOCK",
     "PUBLISHING",
@@ -28,7 +30,7 @@ JOURNAL_LOCK = "lock"
 def journal_folder(paths: Mapping[str, object]) -> Path | None:
     """Where checkpoints of a run that writes these are; None if nothing stays."""
     first = next((path for path in paths.values() if isinstance(path, Path)), None)
-    return first and first.absolute().parent / RECORDS / f"{first.name}.unfinished"
+    return first and first.absolute().parent / RECORDS / f"{fitting(first.name)}.unfinished"
 
 
 def unpublished(folder: Path) -> frozenset[Path]:

@@ -119,8 +119,7 @@ def void() -> Truth:
 
 
 CONTENTS: dict[str, Callable[[], Truth]] = {
-    f.__name__: f
-    for f in (few, many, odd, cells, tiny, lines, soft, ball, dots, white, void)
+    f.__name__: f for f in (few, many, odd, cells, tiny, lines, soft, ball, dots, white, void)
 }
 
 
@@ -142,7 +141,9 @@ def draw(truth: Truth, colours: np.ndarray) -> np.ndarray:
     for i in np.unique(truth.ids):
         if (truth.ids == i).sum() < 16:
             total[truth.ids == i] = flat[i]
-    return np.clip(np.round(total), 0, 255).astype(np.uint8).reshape(HEIGHT, WIDTH, *colours.shape[1:])
+    return (
+        np.clip(np.round(total), 0, 255).astype(np.uint8).reshape(HEIGHT, WIDTH, *colours.shape[1:])
+    )
 
 
 def _grey_of(truth: Truth) -> np.ndarray:
@@ -168,7 +169,7 @@ Writer = Callable[[Path, Truth], bool]  # whether ids, rather than areas alone, 
 
 
 def _exact(truth: Truth) -> bool:
-    return not truth.soft and not (truth.ids.max() == 1)
+    return not truth.soft and truth.ids.max() != 1
 
 
 def grey8(path: Path, truth: Truth) -> bool:
@@ -315,7 +316,9 @@ def judge(truth: Truth, got: np.ndarray, *, exact: bool, lossy: bool) -> str:
     if exact:
         wrong = int((got != want).sum())
         return f"{wrong} pixels differ" if wrong else ""
-    pairs: Counter[tuple[int, int]] = Counter(zip(want.ravel().tolist(), got.ravel().tolist(), strict=True))
+    pairs: Counter[tuple[int, int]] = Counter(
+        zip(want.ravel().tolist(), got.ravel().tolist(), strict=True)
+    )
     objects = np.unique(want[want > 0])
     if len(objects) != len(np.unique(got[got > 0])):
         return f"{len(np.unique(got[got > 0]))} objects of {len(objects)}"

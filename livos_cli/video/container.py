@@ -15,6 +15,7 @@ import av
 
 from livos_cli.errors import InputError
 from livos_cli.options import RawVideo
+from livos_cli.video.mask_names import missing_hint
 
 __all__ = [
     "PATIENCE",
@@ -46,9 +47,25 @@ def check_exists(source: str | Path) -> None:
     if str(source) == "-" or is_url(source):
         return
     if not path.exists():
-        raise InputError(f"{path} does not exist", "check the path of the video")
+        hint = missing_hint(path) or "check the path of the video"
+        raise InputError(f"{path} does not exist", hint)
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes)", "was it copied or downloaded completely?")
+    if path.is_file() and _is_animated_webp(path):
+        raise InputError(
+            f"{path} is an animated WebP, which FFmpeg does not decode",
+            "convert it first, for example with ImageMagick: magick a.webp a.gif",
+        )
+
+
+def _is_animated_webp(path: Path) -> bool:
+    """By the flag in its header (WebP container specification, "Extended File Format")."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(21)
+    except OSError:
+        return False  # opening it says why
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
 
 
 def stem_of(label: str) -> str:
@@ -67,6 +84,8 @@ def open_container(place: Any, label: str, raw: RawVideo | None, *, live: bool) 
             "pixel_format": raw.pix_fmt,
             "framerate": raw.fps,
         }
+    elif not live and "%" in Path(label).name:
+        how["options"] = {"pattern_type": "none"}  # the file of this name, no others like it
     if "://" in label and live:
         how["timeout"] = (PATIENCE, PATIENCE)  # to open, and for each read
     try:

@@ -108,7 +108,9 @@ def _grow(values: np.ndarray, firm: np.ndarray) -> None:
 def _around(reach: int) -> list[tuple[int, int]]:
     """Offsets of the neighbours within a square, the nearest first."""
     steps = range(-reach, reach + 1)
-    return sorted(((y, x) for y in steps for x in steps if y or x), key=lambda o: o[0] ** 2 + o[1] ** 2)
+    return sorted(
+        ((y, x) for y in steps for x in steps if y or x), key=lambda o: o[0] ** 2 + o[1] ** 2
+    )
 
 
 def _vectors(values: np.ndarray, *, colour: bool) -> np.ndarray:
@@ -245,9 +247,7 @@ class _Edges:
         return side, sure
 
 
-def _along(
-    own: np.ndarray, one: np.ndarray, other: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _along(own: np.ndarray, one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How far on the way from one value to another each lies, and how far off that line.
 
     All (N, C); of ends that are equal the share is -1.
@@ -288,8 +288,7 @@ def noisy_levels(values: np.ndarray) -> int:
     if len(rare) < 8 or not len(main):
         return 0
     rare = rare[np.abs(rare[:, None] - main).min(1) <= 12]
-    pieces = [p for p in scattered(values, rare.tolist(), 3)]
-    return len(pieces)
+    return len(scattered(values, rare.tolist(), 3))
 
 
 def scattered(values: np.ndarray, wanted: list[int], pieces: int) -> list[int]:

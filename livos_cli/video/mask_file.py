@@ -104,7 +104,7 @@ def _by_opencv(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> np.ndarray:
 
 def _by_ffmpeg(data: bytes, demuxer: str) -> Picture:
     """PNG and BMP, whose palettes OpenCV does not give."""
-    with av.open(io.BytesIO(data), format=demuxer) as container:
+    with av.open(io.BytesIO(data), "r", format=demuxer) as container:
         frame: Any = next(container.decode(video=0), None)
         if frame is None:
             raise ValueError("no picture in it")
@@ -195,9 +195,7 @@ def _webp(data: bytes) -> Picture:
 def _tiff(data: bytes) -> Picture:
     tiff = Tiff(data)
     values = tiff.first_page(_by_opencv)
-    if tiff.palette is not None:
-        picture = _of_palette(values, tiff.palette)
-    else:
-        picture = _of_bgr(values)
+    palette = tiff.palette
+    picture = _of_bgr(values) if palette is None else _of_palette(values, palette)
     picture = replace(picture, lossy=tiff.lossy, pages=tiff.pages)
     return _turned(picture, tiff.orientation)

@@ -58,7 +58,11 @@ class ColourTable:
 def _early_colours() -> dict[int, int]:
     # The palette's first colours are those that masks are drawn with; the later ones are so many
     # that any colour might meet one by chance.
-    return {int(r) << 16 | int(g) << 8 | int(b): i for i, (r, g, b) in enumerate(DAVIS_PALETTE[:32]) if i}
+    return {
+        int(r) << 16 | int(g) << 8 | int(b): i
+        for i, (r, g, b) in enumerate(DAVIS_PALETTE[:32])
+        if i
+    }
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Style:
 
     colour: bool = False  # some are coloured, so a grey of an RGB image is a colour like others
     values: bool = False  # some hold several grey values, so 255 is an id, not "the object"
+    single: bool = False  # whatever is not black is one object
 
 
 def read_mask(
@@ -160,15 +165,8 @@ class _Reading:
         object_ = top if self.style.values else 1  # what black and white's white becomes
         if len(distinct) <= 2 and top > full // 2 and not distinct[0]:
             return np.where(values != 0, object_, 0)
-        if len(distinct) > MANY and top > full // 2:
-            if _is_soft(values, top):
-                if _is_photograph(values, top):
-                    raise InputError(
-                        f"the mask {self.path} has grey levels all over: it looks like a picture, "
-                        "not a mask",
-                        "paint the object white on black, or each object in a value of its own",
-                    )
-                return np.where(self._of_matte(values, top), object_, 0)
+        if len(distinct) > MANY and top > full // 2 and _is_soft(values, top):
+            return np.where(self._of_matte(values, top), object_, 0)
         if len(distinct) > 4 and _is_smeared_black_and_white(values, full):
             return np.where(values * 2 > full, object_, 0)
         settled = settle(values, colour=False, tolerance=0.5)
@@ -189,12 +187,20 @@ class _Reading:
         """What is more than half there, (H, W) bool.
 
         Raises:
-            InputError: there are many areas that never come near to it: other objects, no edges.
+            InputError: it is grey all over; or there are many areas that never come near to
+                half: other objects, no edges.
         """
+        if _is_photograph(values, top):
+            raise InputError(
+                f"the mask {self.path} has grey levels all over: it looks like a picture, not a "
+                "mask",
+                "paint the object white on black, or each object in a value of its own",
+            )
         inside = values * 2 > top
         count, labels = cv2.connectedComponents((values > 0.1 * top).astype(np.uint8))
-        faint = np.setdiff1d(np.arange(1, count), labels[inside])
-        faint = [int(i) for i in faint if (labels == i).sum() >= 4] if len(faint) < 64 else faint
+        sizes = np.bincount(labels.ravel(), minlength=count)
+        sizes[labels[inside]] = 0
+        faint = np.flatnonzero(sizes[1:] >= 4)
         if len(faint) >= FAINT_AREAS:
             raise InputError(
                 f"the mask {self.path} has soft greys, and {len(faint)} areas that are darker than "
@@ -214,7 +220,8 @@ class _Reading:
         thin = [int(v) for v in np.setdiff1d(values[specks], values[~specks]) if v]
         if many := scattered(values, thin, 3):
             shown = ", ".join(map(str, many[:5])) + (", …" if len(many) > 5 else "")
-            self.note(f"the mask {self.path}: values {shown} are specks in many places; is it noise?")
+            which = f"value {shown} is" if len(many) == 1 else f"values {shown} are"
+            self.note(f"the mask {self.path}: {which} specks in many places; is it noise?")
         for value in sorted(set(thin) - set(many)):
             area = (values == value).astype(np.uint8)
             around = np.unique(values[cv2.dilate(area, np.ones((3, 3), np.uint8)) > 0])
@@ -226,6 +233,8 @@ class _Reading:
 
     def _without_void(self, ids: np.ndarray) -> np.ndarray:
         """Pascal VOC and labelme draw borders of 255, "void", around their objects."""
+        if self.style.single:
+            return ids
         void = ids == VOID
         others = (ids > 0) & ~void
         if not void.any() or not others.any():
@@ -269,7 +278,7 @@ class _Reading:
             return self._without_void(ids)
         black = [int(i) for i in used if not rgb[i].any()]
         why = ""
-        if black and black != [0] and not (0 in black):
+        if black and black != [0] and 0 not in black:
             why = f"in its palette black is index {black[0]}, not 0"
         elif _is_painted(rgb[indices], shows):
             why = "its palette holds the soft edges or the dithering of a picture"
@@ -344,7 +353,7 @@ class _Reading:
         given = {int(c): int(i) for c, i in zip(colours, ids, strict=True) if c}
         plain = all(_early_colours().get(c) == i for c, i in given.items())
         dim = any(max(c >> 16, c >> 8 & 255, c & 255) < 32 for c in given)
-        if plain or (len(given) < 2 and not dim):
+        if plain or self.style.single or (len(given) < 2 and not dim):
             return
         shown = [f"#{c:06x} is {i}" for c, i in sorted(given.items(), key=lambda both: both[1])]
         more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
@@ -354,7 +363,7 @@ class _Reading:
 
     def look_at(self, ids: np.ndarray) -> None:
         """Say what is odd about ids that are taken as they are."""
-        if (ids != 0).all() and ids.size:
+        if (ids != 0).all() and ids.size and not self.style.single:
             found, counts = np.unique(ids, return_counts=True)
             most = int(np.argmax(counts))
             self.note(

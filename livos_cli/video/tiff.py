@@ -112,10 +112,8 @@ class Tiff:
         """
         bits = self._get(BITS, 1)
         try:
-            if TILE_AT in self._tags:
-                image = self._from_tiles(decode)
-            else:
-                image = decode(self._plain())
+            tiled = TILE_AT in self._tags
+            image = self._from_tiles(decode) if tiled else decode(self._plain())
         except ValueError:
             raise ValueError(
                 f"a TIFF of {bits} bits{self._number_kind()}, compression "
@@ -127,7 +125,9 @@ class Tiff:
         return image
 
     def _number_kind(self) -> str:
-        return {3: " (float)", 5: " (complex)", 6: " (complex)"}.get(self._get(SAMPLE_FORMAT, 1), "")
+        return {3: " (float)", 5: " (complex)", 6: " (complex)"}.get(
+            self._get(SAMPLE_FORMAT, 1), ""
+        )
 
     def _plain(self) -> bytes:
         """The file with indices called greys, and not turned: decoders then leave both alone."""
@@ -180,7 +180,15 @@ class Tiff:
         for tag, values in sorted(tags.items()):
             # BITS and the like are lists of shorts: written as long numbers they are valid, too,
             # but not all decoders take them.
-            short = tag in (BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PREDICTOR, EXTRA, SAMPLE_FORMAT)
+            short = tag in (
+                BITS,
+                COMPRESSION,
+                PHOTOMETRIC,
+                SAMPLES,
+                PREDICTOR,
+                EXTRA,
+                SAMPLE_FORMAT,
+            )
             code, kind = ("H", 3) if short else ("I", 4)
             packed = struct.pack(f"{order}{len(values)}{code}", *values)
             if len(packed) > 4:

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from livos_cli.errors import OutputError
+from livos_cli.names import fitting
 from livos_cli.options import Look, RunOptions
 from livos_cli.video.source import Frame, SourceInfo
 
@@ -121,7 +122,7 @@ class Partial:
         self._made = [p for p in path.parents if not p.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+            self.temporary = path.with_name(f".{fitting(path.name)}.partial-{os.getpid()}")
             self.remove()
             if folder:
                 self.temporary.mkdir()
@@ -171,7 +172,7 @@ class Partial:
                 _rename_to_free(self.temporary, path)
             elif path.is_dir() and self.temporary.is_dir():
                 # Folders cannot be replaced in one step: set the old one aside first.
-                old = path.with_name(f".{path.name}.old-{os.getpid()}")
+                old = path.with_name(f".{fitting(path.name)}.old-{os.getpid()}")
                 os.replace(path, old)
                 try:
                     os.replace(self.temporary, path)
