@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import cv2
 import numpy as np
 
 __all__ = [
+    "SAME",
     "Settled",
+    "distinct_of",
     "firm_squares",
     "merge_noise",
     "noise_share",
@@ -28,12 +31,13 @@ __all__ = [
 ]
 
 RAMP = 3  # so many values along edges are antialiasing
+OVERSHOOT = 0.12  # how far past both ends sharp resizing takes an edge, of its step
 BETWEEN = 0.6  # share of a line's pixels that must lie between their neighbours
 FAINT = 0.25  # a dot less than so far on the way to another value is a value of its own
 REACH = (2, 4, 8)  # pixels within which the two sides of an edge are looked for
 AT_ONCE = 1 << 16  # pixels whose neighbours are looked at together, to bound memory
 NEAR = 24.0  # RGB distance of what JPEG noise makes of one colour
-SAME = 48.0  # RGB distance within which colours are taken for one where there is noise
+SAME = 48.0  # RGB distance within which noise of JPEG leaves a colour
 OTHER = 80.0  # RGB distance from which a part of an area is none of its noise
 DEEP = 6.0  # pixels from the nearest flat area where nothing is told any more
 
@@ -80,6 +84,15 @@ def settle(values: np.ndarray, *, colour: bool, tolerance: float) -> Settled:
     if levels < RAMP:
         return Settled(values, 0, levels)
     return Settled(edges.decide(soft), int(soft.sum()), levels)
+
+
+def distinct_of(values: np.ndarray) -> np.ndarray:
+    """Like numpy.unique of values from 0 on, in a tenth of the time for colours."""
+    if values.size < 1 << 16 or not 0 <= values.min() <= values.max() < 1 << 24:
+        return np.unique(values)
+    seen = np.zeros(1 << 24, bool)
+    seen[values] = True
+    return np.flatnonzero(seen)
 
 
 def specks_of(values: np.ndarray) -> np.ndarray:
@@ -155,8 +168,13 @@ class _Edges:
         found = np.zeros(len(where), bool)
         for one, other in combinations(sides, 2):
             share, off = _along(own, one, other)
-            found |= (share > 0) & (share < 1) & (off <= self._tolerance)
+            near = (share > -OVERSHOOT) & (share < 1 + OVERSHOOT)
+            found |= near & (share != 0) & (share != 1) & (off <= self._tolerance)
         return found
+
+    @cached_property
+    def _firm_values(self) -> np.ndarray:
+        return distinct_of(self._values[self._firm])
 
     def find(self) -> np.ndarray:
         """(N,) bool: which are antialiasing."""
@@ -172,7 +190,7 @@ class _Edges:
         lines = (levels > 1) & (between >= BETWEEN * size)
         ramp = lines[label]
         # Ids that are areas elsewhere are no proof: ragged areas lie between others by chance.
-        levels_only = np.setdiff1d(own[ramp & self._between], self._values[self._firm])
+        levels_only = np.setdiff1d(own[ramp & self._between], self._firm_values)
         if len(levels_only) < RAMP:
             return np.zeros(len(own), bool)
         # Where there is antialiasing, short pieces of it have one value; what does not lie
@@ -216,7 +234,7 @@ class _Edges:
         if len(firm) > 1 and inside:
             return int(firm[nearest])
         # A dot of a colour that is elsewhere in pure form, but too small to show it so.
-        others = np.unique(self._values[self._firm])
+        others = self._firm_values
         share, off = _along(own[None], sides[nearest][None], self._code(others))
         able = (share >= FAINT) & (share < 1) & (off <= 2 * self._tolerance)
         if able.any():
@@ -304,24 +322,26 @@ def scattered(values: np.ndarray, wanted: list[int], pieces: int) -> list[int]:
     return found
 
 
-def merge_noise(packed: np.ndarray, most: int) -> np.ndarray | None:
+def merge_noise(packed: np.ndarray, most: int, same: float = SAME) -> np.ndarray | None:
     """Take colours that are nearly one for one, as JPEG and dithering scatter them.
 
     Args:
         packed: (H, W) int64 0xRRGGBB.
         most: colours that may be left.
+        same: RGB distance within which colours are taken for one.
 
     Returns:
         The same with few flat colours; None if they cannot be told, or something would be lost.
     """
-    distinct, inverse, counts = np.unique(packed, return_inverse=True, return_counts=True)
-    inverse = inverse.reshape(packed.shape)
+    distinct = distinct_of(packed)
+    inverse = np.searchsorted(distinct, packed)
+    counts = np.bincount(inverse.ravel(), minlength=len(distinct))
     code = _vectors(distinct, colour=True)
     centre = np.full(len(distinct), -1)
     for i in np.argsort(-counts, kind="stable"):
         if centre[i] >= 0:
             continue
-        close = np.sqrt(((code - code[i]) ** 2).sum(1)) <= SAME
+        close = np.sqrt(((code - code[i]) ** 2).sum(1)) <= same
         centre[close & (centre < 0)] = i
     merged = centre[inverse]
     if len(np.unique(centre)) > 4 * most:
@@ -336,7 +356,7 @@ def merge_noise(packed: np.ndarray, most: int) -> np.ndarray | None:
         return None
     depth = cv2.distanceTransform((~thick).astype(np.uint8), cv2.DIST_L2, 5)
     flat = _nearest(distinct[merged], thick)
-    if depth.max() > DEEP or len(np.unique(flat)) > most:
+    if depth.max() > DEEP or len(distinct_of(flat)) > most:
         return None
     away = np.sqrt(((code[inverse] - _vectors(flat, colour=True)) ** 2).sum(-1)) > OTHER
     return None if (away & ~_near_borders(flat, 3)).any() else flat

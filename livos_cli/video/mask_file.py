@@ -58,6 +58,8 @@ def decode_mask_file(path: Path) -> Picture:
         return _decode(data)
     except (av.error.FFmpegError, OSError, ValueError, IndexError, struct.error, cv2.error) as e:
         reason = getattr(e, "strerror", None) or str(e).splitlines()[0]
+        if isinstance(e, struct.error):  # numbers that are not there
+            reason = "it is cut or damaged"
         raise InputError(
             f"the mask {path} cannot be read as an image ({reason})", "save it as PNG"
         ) from None

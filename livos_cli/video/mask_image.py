@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from livos_cli.errors import InputError
+from livos_cli.video.mask_colours import ColourTable, early_colours
 from livos_cli.video.mask_edges import (
-    firm_squares,
+    SAME,
+    distinct_of,
     merge_noise,
     noise_share,
     noisy_levels,
@@ -20,6 +22,19 @@ from livos_cli.video.mask_edges import (
     specks_of,
 )
 from livos_cli.video.mask_file import Picture, decode_mask_file
+from livos_cli.video.mask_kinds import (
+    LEVELS_OFF,
+    dithered_colours,
+    has_more_than_white,
+    is_cut_out,
+    is_painted,
+    is_photograph,
+    is_smeared_black_and_white,
+    is_soft,
+    is_web_palette,
+    pack,
+    shown,
+)
 from livos_cli.video.palette import DAVIS_PALETTE
 
 __all__ = ["ColourTable", "Style", "judge_style", "read_mask"]
@@ -27,42 +42,12 @@ __all__ = ["ColourTable", "Style", "judge_style", "read_mask"]
 MANY = 32  # distinct greys from which a picture may be a soft matte
 MOST = 256  # colours of one mask
 PAINTED = 30  # colours that a painted mask with noise has at most
+WEB_STEP = 75.0  # RGB distance of neighbours in a web palette, between which dithering goes
 NOISY = 32  # colours from which a picture may have the noise of JPEG
-SPECKLED = 6  # so many specks of one colour are dithering
-NOISY_LEVELS = 16  # so many greys that are specks near others are the noise of JPEG
+NOISY_LEVELS = 8  # so many greys that are specks near others are the noise of JPEG
 FAINT_AREAS = 8  # so many dark areas in a soft matte are objects
-FAR = 16  # pixels, two blocks of JPEG, beyond which white leaves no traces in black
 VOID = 255
 VOID_WIDTH = 4  # pixels to each side of the middle of a border that is void
-
-
-@dataclass
-class ColourTable:
-    """Which id each colour of RGB masks has; shared by all masks of one video."""
-
-    ids: dict[int, int] = field(default_factory=dict)
-
-    def id_of(self, colour: int) -> int:
-        """The id of 0xRRGGBB: its place in the DAVIS palette, or the first id that is free."""
-        if colour == 0:
-            return 0
-        if colour not in self.ids:
-            wanted = _early_colours().get(colour)
-            taken = set(self.ids.values())
-            if wanted is None or wanted in taken:
-                wanted = next(i for i in range(1, 1 << 24) if i not in taken)
-            self.ids[colour] = wanted
-        return self.ids[colour]
-
-
-def _early_colours() -> dict[int, int]:
-    # The palette's first colours are those that masks are drawn with; the later ones are so many
-    # that any colour might meet one by chance.
-    return {
-        int(r) << 16 | int(g) << 8 | int(b): i
-        for i, (r, g, b) in enumerate(DAVIS_PALETTE[:32])
-        if i
-    }
 
 
 @dataclass(frozen=True)
@@ -152,23 +137,27 @@ class _Reading:
         rgb = rgb if rgb.ndim == 3 else np.repeat(rgb[..., None], 3, axis=2)
         if picture.lossy:
             if picture.alpha is not None and not (picture.alpha > 0).all():
-                return _shows(picture.alpha).astype(np.int64)  # alpha has its own compression
+                self.note(
+                    f"the mask {self.path} is compressed with loss: what is not transparent is "
+                    "taken for one object, whatever its colours"
+                )
+                return shown(picture.alpha).astype(np.int64)  # alpha has its own compression
             raise self._lossy_error()
         return self._of_colours(rgb)
 
     # Grey
 
     def _of_grey(self, values: np.ndarray) -> np.ndarray:
-        distinct = np.unique(values)
+        distinct = distinct_of(values)
         top = int(distinct[-1])
         full = 65535 if self.picture.values.dtype == np.uint16 else 255
         object_ = top if self.style.values else 1  # what black and white's white becomes
         if len(distinct) <= 2 and top > full // 2 and not distinct[0]:
             return np.where(values != 0, object_, 0)
-        if len(distinct) > MANY and top > full // 2 and _is_soft(values, top):
+        if len(distinct) > MANY and top > full // 2 and is_soft(values, top):
             return np.where(self._of_matte(values, top), object_, 0)
-        if len(distinct) > 4 and _is_smeared_black_and_white(values, full):
-            return np.where(values * 2 > full, object_, 0)
+        if len(distinct) > 3 and is_smeared_black_and_white(values, full):
+            return np.where(values * 2 > full, full if self.style.values else 1, 0)
         settled = settle(values, colour=False, tolerance=0.5)
         values = settled.values
         if settled.softened and set(np.unique(values).tolist()) <= {0, full}:
@@ -190,7 +179,7 @@ class _Reading:
             InputError: it is grey all over; or there are many areas that never come near to
                 half: other objects, no edges.
         """
-        if _is_photograph(values, top):
+        if is_photograph(values, top):
             raise InputError(
                 f"the mask {self.path} has grey levels all over: it looks like a picture, not a "
                 "mask",
@@ -225,7 +214,7 @@ class _Reading:
         for value in sorted(set(thin) - set(many)):
             area = (values == value).astype(np.uint8)
             around = np.unique(values[cv2.dilate(area, np.ones((3, 3), np.uint8)) > 0])
-            if area.sum() > 16 and around[0] < value < around[-1]:
+            if area.sum() > 4 and around[0] < value < around[-1]:
                 self.note(
                     f"the mask {self.path}: value {value} is a line of one pixel between "
                     f"{around[0]} and {around[-1]}; it is taken for object {value}"
@@ -254,7 +243,7 @@ class _Reading:
         """JPEG and WebP smear values: only black and white can be told apart in them."""
         clear = (values < 64) | (values > 191)
         top = int(values.max())
-        if clear.mean() < 0.97 or 0 < top < 128 or _has_more_than_white(values):
+        if clear.mean() < 0.97 or 0 < top < 128 or has_more_than_white(values):
             raise self._lossy_error()
         return (values > 127).astype(np.int64)
 
@@ -270,7 +259,7 @@ class _Reading:
         """Indices, if they can be ids; otherwise what the colours are."""
         shows = np.ones(indices.shape, bool)
         if self.picture.alpha is not None:
-            shows = _shows(self.picture.alpha)
+            shows = shown(self.picture.alpha)
         ids = np.where(shows, indices, 0).astype(np.int64)
         used = np.unique(indices[shows])
         rgb = rgba[:, :3]
@@ -280,7 +269,9 @@ class _Reading:
         why = ""
         if black and black != [0] and 0 not in black:
             why = f"in its palette black is index {black[0]}, not 0"
-        elif _is_painted(rgb[indices], shows):
+        elif is_web_palette(rgb):
+            why = "its palette is the web's"
+        elif is_painted(rgb[indices], shows):
             why = "its palette holds the soft edges or the dithering of a picture"
         if why:
             self.note(f"the mask {self.path}: {why}, so its colours tell the objects")
@@ -295,11 +286,11 @@ class _Reading:
     # Colours
 
     def _of_colours(self, rgb: np.ndarray, *, painted: bool = False) -> np.ndarray:
-        packed = _pack(rgb)
+        packed = pack(rgb)
         alpha = self.picture.alpha
         if alpha is not None:
-            shows = _shows(alpha)
-            if _is_cut_out(packed, shows):
+            shows = shown(alpha)
+            if is_cut_out(packed, shows):
                 return shows.astype(np.int64)
             if (shows & (packed == 0)).mean() > 0.001:
                 self.note(
@@ -307,10 +298,10 @@ class _Reading:
                 )
             packed = np.where(shows, packed, 0)
         packed = self._flat_colours(packed, painted=painted)
-        distinct, inverse = np.unique(packed, return_inverse=True)
+        distinct = distinct_of(packed)
         table = np.array([self.colours.id_of(int(colour)) for colour in distinct], np.int64)
         self._tell_colours(distinct, table)
-        return table[inverse].reshape(packed.shape)
+        return table[np.searchsorted(distinct, packed)]
 
     def _flat_colours(self, packed: np.ndarray, *, painted: bool) -> np.ndarray:
         """Colours without soft edges, noise and dithering.
@@ -318,40 +309,48 @@ class _Reading:
         Raises:
             InputError: it has none that are flat.
         """
-        count = len(np.unique(packed))
+        count = len(distinct_of(packed))
+        if count > MOST and specks_of(packed).mean() > 0.5:
+            raise self._picture_error(count)
         one_channel = sum(bool((packed >> shift & 255).any()) for shift in (0, 8, 16)) < 2
         noisy = not one_channel and count >= NOISY and noise_share(packed) > 0.3
         if not noisy:
-            flat = settle(packed, colour=True, tolerance=16.0 if painted else 3.0).values
-            speckled = painted and len(_dithered(flat)) > 0
-            if len(np.unique(flat)) <= MOST and not speckled:
+            flat = settle(packed, colour=True, tolerance=LEVELS_OFF if painted else 3.0).values
+            speckled = painted and len(dithered_colours(flat)) > 0
+            if len(distinct_of(flat)) <= MOST and not speckled:
                 return flat
-            noisy = speckled or len(np.unique(flat)) > MOST
-        merged = merge_noise(packed, PAINTED)
-        if merged is None and (dithered := len(_dithered(packed))) > 1 and count <= MOST:
+        merged = merge_noise(packed, PAINTED, WEB_STEP if painted else SAME)
+        specks = len(dithered_colours(packed)) if merged is None and count <= MOST else 0
+        if specks > 1:
+            what = "dithered" if painted else "resized with smoothing, or noisy"
             raise InputError(
-                f"the mask {self.path} is dithered: {dithered} of its {count} colours are specks "
+                f"the mask {self.path} is {what}: {specks} of its {count} colours are specks "
                 "only, so its objects cannot be told",
-                "save it as RGB, or with a palette but without dithering",
+                "save it as RGB, or with a palette but without dithering"
+                if painted
+                else "paint objects in flat colours, and resize masks by nearest neighbour only",
             )
         if merged is None:
-            raise InputError(
-                f"the mask {self.path} has {count} colours: it looks like a picture, not a mask",
-                "paint each object in one flat colour on black; save it as PNG, never as JPEG on "
-                "the way, and without dithering",
-            )
-        for colour in np.unique(merged).tolist():
-            merged[merged == colour] = _early_colour_near(colour)
+            raise self._picture_error(count)
+        for colour in distinct_of(merged).tolist():
+            merged[merged == colour] = self.colours.near(colour)
         self.note(
             f"the mask {self.path} has {count} colours, as after JPEG or dithering: they are read "
-            f"as {len(np.unique(merged))}"
+            f"as {len(distinct_of(merged))}"
         )
         return merged
+
+    def _picture_error(self, count: int) -> InputError:
+        return InputError(
+            f"the mask {self.path} has {count} colours: it looks like a picture, not a mask",
+            "paint each object in one flat colour on black; save it as PNG, never as JPEG on the "
+            "way, and without dithering",
+        )
 
     def _tell_colours(self, colours: np.ndarray, ids: np.ndarray) -> None:
         """Say which id each colour has, where the DAVIS palette does not."""
         given = {int(c): int(i) for c, i in zip(colours, ids, strict=True) if c}
-        plain = all(_early_colours().get(c) == i for c, i in given.items())
+        plain = all(early_colours().get(c) == i for c, i in given.items())
         dim = any(max(c >> 16, c >> 8 & 255, c & 255) < 32 for c in given)
         if plain or self.style.single or (len(given) < 2 and not dim):
             return
@@ -396,82 +395,6 @@ def _as_integers(values: np.ndarray, path: Path) -> np.ndarray:
     if (lowest := int(values.min(initial=0))) < 0:
         raise InputError(f"the mask {path} holds the value {lowest}", "object ids are 1 to 255")
     return values
-
-
-def _is_soft(values: np.ndarray, top: int) -> bool:
-    """Whether greys between black and the brightest are slopes, not areas of one value."""
-    middle = (values > 0.1 * top) & (values < 0.9 * top)
-    return bool(middle.any()) and float(firm_squares(values)[middle].mean()) < 0.5
-
-
-def _is_photograph(values: np.ndarray, top: int) -> bool:
-    """More than soft edges of grey: no matte."""
-    return bool(((values > 0.1 * top) & (values < 0.9 * top)).mean() > 0.5)
-
-
-def _is_smeared_black_and_white(values: np.ndarray, full: int) -> bool:
-    """Whether it is black and white with the noise of JPEG, saved as something else since."""
-    dark, light = values < full // 4, values > full - full // 4
-    tails = (dark & (values > 0)) | (light & (values < full))
-    if not light.any() or not tails.any() or (dark | light).mean() < 0.97:
-        return False
-    return bool(
-        len(np.unique(values[light])) > 2
-        and len(np.unique(values[dark])) > 2
-        and float(firm_squares(values)[tails].mean()) < 0.8
-        and not _has_more_than_white(values)
-    )
-
-
-def _has_more_than_white(values: np.ndarray) -> bool:
-    """Whether there is something dark where white is too far away to have left a trace of loss."""
-    white = (values > 127).astype(np.uint8)
-    far = cv2.distanceTransform(1 - white, cv2.DIST_L2, 5) > FAR
-    return bool((values[far] > 0).sum() > 16)
-
-
-def _shows(alpha: np.ndarray) -> np.ndarray:
-    """What is not transparent; of soft edges, what is more than half there.
-
-    A brush of half the strength shows: half of what is the most there, or nearby.
-    """
-    top = int(alpha.max(initial=0))
-    if _is_soft(alpha.astype(np.int64), top):
-        return alpha * 2.0 >= max(top, 1)
-    near = cv2.dilate(alpha, np.ones((5, 5), np.uint8))
-    return (alpha > 0) & (alpha * 2.0 >= near)
-
-
-def _is_cut_out(packed: np.ndarray, shows: np.ndarray) -> bool:
-    """A picture, or one colour, on nothing: what shows is the object."""
-    firm = firm_squares(np.where(shows, packed, -1)) & shows
-    return len(np.unique(packed[firm])) <= 1 or float(firm[shows].mean()) < 0.5
-
-
-def _is_painted(rgb: np.ndarray, shows: np.ndarray) -> bool:
-    """Whether the colours of a palette are a drawing's: with soft edges, or dithered."""
-    packed = np.where(shows, _pack(rgb), 0)
-    settled = settle(packed, colour=True, tolerance=16.0)
-    return settled.softened > 0 or len(_dithered(packed)) > 1
-
-
-def _dithered(packed: np.ndarray) -> list[int]:
-    """Colours that are specks only, and many."""
-    specks = specks_of(packed)
-    colours = np.setdiff1d(packed[specks], packed[~specks])
-    return scattered(np.where(specks, packed, -1), colours.tolist(), SPECKLED)
-
-
-def _early_colour_near(colour: int) -> int:
-    """The colour of the DAVIS palette that noise has changed into this one, or this one."""
-    for early in [0, *_early_colours()]:
-        if all(abs((early >> shift & 255) - (colour >> shift & 255)) <= 12 for shift in (0, 8, 16)):
-            return early
-    return colour
-
-
-def _pack(rgb: np.ndarray) -> np.ndarray:
-    return rgb.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
 
 
 def _name(rgb: np.ndarray) -> str:

@@ -6,13 +6,21 @@ import re
 import unicodedata
 from pathlib import Path
 
+from livos_cli.errors import InputError
 from livos_cli.video.images import list_images
 
-__all__ = ["composed", "frame_number", "inner_folder", "missing_hint", "object_folders"]
+__all__ = [
+    "check_mask_exists",
+    "composed",
+    "frame_number",
+    "inner_folder",
+    "missing_hint",
+    "object_folders",
+]
 
 # Folders of CVAT's and labelme's exports in Pascal VOC's layout, the better one first.
 EXPORTED = ("SegmentationObject", "SegmentationClass", "SegmentationObjectPNG")
-EXPORT_SIGNS = ("SegmentationObject", "SegmentationClass", "ImageSets", "labelmap.txt")
+EXPORT_SIGNS = (*EXPORTED, "ImageSets", "JPEGImages", "labelmap.txt", "class_names.txt")
 
 
 def frame_number(stem: str) -> int | None:
@@ -39,6 +47,13 @@ def inner_folder(path: Path) -> Path | None:
     if not path.is_dir() or sum((path / name).exists() for name in EXPORT_SIGNS) < 2:
         return None
     return next((path / n for n in EXPORTED if (path / n).is_dir() and list_images(path / n)), None)
+
+
+def check_mask_exists(path: Path) -> None:
+    """Raises InputError if there is no such file or folder."""
+    if not path.exists():
+        hint = missing_hint(path, "-m") or "check the path given to --mask"
+        raise InputError(f"the mask {path} does not exist", hint)
 
 
 def missing_hint(path: Path | str, option: str = "") -> str:

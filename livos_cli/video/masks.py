@@ -16,10 +16,10 @@ from livos_cli.video.container import is_url
 from livos_cli.video.images import list_images, natural_key
 from livos_cli.video.mask_image import ColourTable, Style, judge_style, read_mask
 from livos_cli.video.mask_names import (
+    check_mask_exists,
     composed,
     frame_number,
     inner_folder,
-    missing_hint,
     object_folders,
 )
 
@@ -93,11 +93,7 @@ class KeyMasks:
         self._first: list[tuple[int | None, Path]] | None = None
         self.object_names: dict[int, str] = {}  # of object folders: id -> folder name
         self._path = path
-        if not path.exists():
-            raise InputError(
-                f"the mask {path} does not exist",
-                missing_hint(path, "-m") or "check the path given to --mask",
-            )
+        check_mask_exists(path)
         if path.is_file():
             self._first = [(None, path)]
             return
