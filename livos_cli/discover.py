@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from livos_cli.options import RunOptions
 from livos_cli.outside import plain_name
 from livos_cli.video.container import is_url, stem_of
 from livos_cli.video.images import IMAGE_SUFFIXES, natural_key
+from livos_cli.video.mask_names import composed, missing_hint
 from livos_cli.video.sinks import KINDS
 
 __all__ = ["VIDEO_SUFFIXES", "Item", "discover", "is_batch", "read_list"]
@@ -77,10 +79,38 @@ def is_batch(videos: list[str], listed: str | None, recursive: bool) -> bool:
 
 
 def read_list(data: bytes) -> list[str]:
-    """Names, a line each; or, where a name may hold line ends, each ended by a NUL."""
+    """Names, a line each; or, where a name may hold line ends, each ended by a NUL.
+
+    A byte order mark is no part of a name, and UTF-16, which Windows writes, is decoded.
+
+    Raises:
+        InputError: UTF-16 that is damaged.
+    """
+    if (encoding := _wide(data)) is not None:
+        try:
+            data = os.fsencode(data.decode(encoding).removeprefix("\ufeff"))
+        except UnicodeError:
+            raise InputError(
+                f"the list of videos is {encoding.upper()} with damaged letters",
+                "save it as UTF-8",
+            ) from None
+    data = data.removeprefix(codecs.BOM_UTF8)
     separator = b"\0" if b"\0" in data else b"\n"
     names = (name.rstrip(b"\r") if separator == b"\n" else name for name in data.split(separator))
     return [os.fsdecode(name) for name in names if name.strip()]
+
+
+def _wide(data: bytes) -> str | None:
+    """The encoding of a list with two or four bytes a letter, by its mark or its line ends."""
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    for end, encoding in ((b"\n\0", "utf-16-le"), (b"\0\n", "utf-16-be")):
+        pairs = {data[i : i + 2] for i in range(0, min(len(data), 1 << 16) - 1, 2)}
+        if end in pairs and len(data) % 2 == 0:
+            return encoding
+    return None
 
 
 def discover(
@@ -149,13 +179,18 @@ def _planned(one: _Found, target: Path | None, masks: _Masks) -> Item:
 
 
 def _without_collisions(items: list[Item]) -> list[Item]:
-    """Two videos must not have the same outputs; on some systems case makes no difference."""
-    counts = Counter(
-        (str(item.folder), item.stem.casefold()) for item in items if item.problem is None
-    )
+    """Two videos must not have the same outputs; on some systems case makes no difference.
+
+    Nor does the form of accents.
+    """
+
+    def same(item: Item) -> tuple[str, str]:
+        return str(item.folder), composed(item.stem).casefold()
+
+    counts = Counter(same(item) for item in items if item.problem is None)
     checked = []
     for item in items:
-        if counts[str(item.folder), item.stem.casefold()] > 1 and item.problem is None:
+        if counts[same(item)] > 1 and item.problem is None:
             error = UsageError(
                 f"another video is also called {item.stem}: both would be written to {item.folder}",
                 "rename one, or run them apart",
@@ -289,7 +324,10 @@ class _Masks:
             return
         path = Path(mask)
         if not path.exists():
-            raise UsageError(f"the mask {mask} does not exist", "check the path given to --mask")
+            raise UsageError(
+                f"the mask {mask} does not exist",
+                missing_hint(path, "-m") or "check the path given to --mask",
+            )
         self.single = not path.is_dir()
 
     def of(self, found: _Found) -> str:
@@ -300,7 +338,7 @@ class _Masks:
             listed = self._list(under)
             # By the whole name first, so that clip.mp4.png and clip.mov.png can be told apart.
             for name in dict.fromkeys((found.name, found.stem)):
-                masks = listed.get(name, [])
+                masks = listed.get(name) or listed.get(composed(name), [])
                 if len(masks) > 1:
                     raise LivosError(
                         f"several masks for {found.video}: {', '.join(sorted(masks))}", "keep one"
@@ -322,6 +360,11 @@ class _Masks:
                     by_name.setdefault(name, []).append(path)
                 elif suffix.lower() in IMAGE_SUFFIXES:
                     by_name.setdefault(stem, []).append(path)
+            alike: dict[str, list[str]] = {}  # names that look the same, unless one is the same
+            for name, paths in by_name.items():
+                if (one := composed(name)) not in by_name:
+                    alike.setdefault(one, []).extend(paths)
+            by_name.update(alike)
             self._listed[under] = by_name
         return self._listed[under]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from livos_cli import __version__
 from livos_cli.files import make_own_folder, remove_leftovers, synced
+from livos_cli.names import fitting
 from livos_cli.records import records_folder
 from livos_cli.trust import MANIFEST, UntrustedError, read
 
@@ -28,7 +29,7 @@ class Manifest:
     """
 
     def __init__(self, folder: Path, stem: str) -> None:
-        self.path = records_folder(folder) / f"{stem}.json"
+        self.path = records_folder(folder) / f"{fitting(stem)}.json"
         self.facts: dict[str, Any] = {}
         self.problem: str | None = None  # why one that is there is not used
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from livos_cli.errors import KindError, OutputError, UsageError
+from livos_cli.names import LONGEST
 from livos_cli.options import RunOptions
 from livos_cli.records import journal_folder, unpublished
 from livos_cli.video.container import is_url, stem_of
@@ -102,6 +103,13 @@ def plan_outputs(
     if output.preview is not None:
         check_suffix(output.preview)
         paths["preview"] = output.preview
+    for path in paths.values():
+        if isinstance(path, Path) and (size := len(os.fsencode(path.name))) > LONGEST:
+            raise OutputError(
+                f"the name {path.name[:24]}…{path.name[-12:]} would have {size} bytes, more than "
+                f"the {LONGEST} that a name may have",
+                f"give a shorter one: -o out{path.suffix}",
+            )
     there = [path for path in paths.values() if isinstance(path, Path) and os.path.lexists(path)]
     records = journal_folder(paths) if there else None
     owned = unpublished(records) if records is not None else frozenset()

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from livos_cli.errors import OutputError
 from livos_cli.files import is_mine, make_own_folder, open_own, synced
+from livos_cli.names import fitting
 from livos_cli.trust import PUBLISHING as PUBLISHING_RULE
 from livos_cli.trust import UntrustedError, read
 
@@ -74,7 +75,7 @@ def journal_folder(paths: Mapping[str, object]) -> Path | None:
         OutputError: as `records_folder`.
     """
     first = next((path for path in paths.values() if isinstance(path, Path)), None)
-    return first and records_folder(first.absolute().parent) / f"{first.name}.unfinished"
+    return first and records_folder(first.absolute().parent) / f"{fitting(first.name)}.unfinished"
 
 
 def lock_in(folder: Path, name: str = JOURNAL_LOCK) -> FileLock:

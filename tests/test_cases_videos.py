@@ -403,7 +403,7 @@ def test_patterns_are_explained(tmp_path: Path, livos: Any) -> None:
     for name in ("%05d.png", "%d.png", "*.png", "0000?.png"):
         done = livos("segment", folder / name, "-m", mask, "-o", tmp_path)
         assert done.returncode == 1
-        assert f"give the folder: livos reads the images of {folder}" in done.stderr
+        assert f"give their folder: {folder}" in done.stderr
     # A file of such a name is a file.
     video = write_video(tmp_path / "a.mp4", images()).rename(tmp_path / "a%02d.mp4")
     assert len(read(video)[0]) == FRAMES

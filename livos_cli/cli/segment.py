@@ -372,14 +372,13 @@ def _in_one(
     quiet: bool,
 ) -> Report:
     # What can be known to fail is found before torch and the weights are loaded.
-    from livos_cli.errors import InputError
     from livos_cli.outputs import plan_outputs
     from livos_cli.video.container import check_exists
+    from livos_cli.video.mask_names import check_mask_exists
     from livos_cli.video.masks import settle_origin
 
     check_exists(video)
-    if not mask.exists():
-        raise InputError(f"the mask {mask} does not exist", "check the path given to --mask")
+    check_mask_exists(mask)
     streamed = str(run_options.output) == "-"
     if streamed and as_json:
         raise UsageError("-o - and --json both write to stdout", "leave one of them")
@@ -431,18 +430,17 @@ def _in_stretches(
     quiet: bool,
 ) -> Report:
     from livos_cli.cluster import Cluster, stretches_on_ray
-    from livos_cli.errors import InputError
     from livos_cli.pipeline import is_repeatable, run
     from livos_cli.stretches import plan_stretches, remove, results_of
     from livos_cli.video.container import check_exists
+    from livos_cli.video.mask_names import check_mask_exists
     from livos_cli.weights.load import load_located
     from livos_cli.weights.locate import sha256_of
 
     check_exists(video)
     if not is_repeatable(video):
         raise UsageError(f"--split-at-masks: {video} cannot be read twice", "save it first")
-    if not mask.exists():
-        raise InputError(f"the mask {mask} does not exist", "check the path given to --mask")
+    check_mask_exists(mask)
     address, gpus_per_task, devices = place
     # On the CPU: here the results are only written.
     model, path = load_located(weights, device="cpu", precision="fp32")

@@ -15,6 +15,7 @@ import av
 
 from livos_cli.errors import InputError
 from livos_cli.options import RawVideo
+from livos_cli.video.mask_names import missing_hint
 
 __all__ = [
     "PATIENCE",
@@ -67,13 +68,8 @@ def check_exists(source: str | Path) -> None:
     if str(source) == "-" or is_url(source):
         return
     if not path.exists():
-        if re.search(r"%0?\d*d|[*?]", path.name) and path.parent.is_dir():
-            raise InputError(
-                f"{path} is a pattern, and no file of that name exists",
-                f"give the folder: livos reads the images of {path.parent} in the order of their "
-                "names",
-            )
-        raise InputError(f"{path} does not exist", "check the path of the video")
+        hint = missing_hint(path) or "check the path of the video"
+        raise InputError(f"{path} does not exist", hint)
     if path.is_file() and path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes)", "was it copied or downloaded completely?")
 
@@ -121,6 +117,8 @@ def open_container(place: Any, label: str, raw: RawVideo | None, *, live: bool) 
             "pixel_format": raw.pix_fmt,
             "framerate": raw.fps,
         }
+    elif not live and "%" in Path(label).name:
+        how["options"] = {"pattern_type": "none"}  # the file of this name, no others like it
     if "://" in label and live:
         how["timeout"] = (PATIENCE, PATIENCE)  # to open, and for each read
     try:

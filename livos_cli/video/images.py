@@ -38,11 +38,16 @@ def natural_key(text: str) -> list[tuple[int, int, str]]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The images of a folder in natural order, broken links included: reading them is an error."""
-    return sorted(
-        (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()),
-        key=lambda p: natural_key(p.name),
+    """The images of a folder in natural order, broken links included: reading them is an error.
+
+    Hidden files are none: macOS leaves `._00000.png` beside `00000.png` on disks of others.
+    """
+    images = (
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and not p.is_dir()
     )
+    return sorted(images, key=lambda p: natural_key(p.name))
 
 
 class ImageFolderSource(BaseSource):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -14,6 +15,13 @@ from livos_cli.options import SegmentOptions
 from livos_cli.video.container import is_url
 from livos_cli.video.images import list_images, natural_key
 from livos_cli.video.mask_image import ColourTable, Style, judge_style, read_mask
+from livos_cli.video.mask_names import (
+    check_mask_exists,
+    composed,
+    frame_number,
+    inner_folder,
+    object_folders,
+)
 
 __all__ = ["ASPECT_TOLERANCE", "KeyMasks", "fit_mask", "settle_origin"]
 
@@ -50,13 +58,27 @@ def fit_mask(ids: np.ndarray, width: int, height: int, label: str) -> tuple[np.n
     return fitted, f"{label} is {columns}x{rows}, the video {width}x{height}: resized to fit"
 
 
+def _together(warnings: list[str]) -> list[str]:
+    """Warnings about many masks of a folder: of those that say the same, the first, and how many.
+
+    What is the same is what follows the mask's name.
+    """
+    groups: dict[str, list[str]] = {}
+    for warning in warnings:
+        groups.setdefault(re.sub(r"\S+\.\w+", "", warning), []).append(warning)
+    return [
+        same[0] + (f" (and {len(same) - 1} more masks alike)" if len(same) > 1 else "")
+        for same in groups.values()
+    ]
+
+
 class KeyMasks:
     """The masks given for a video, by frame; images are read when their frame comes.
 
     Args:
-        path: an image for the first frame; a folder of images named by frame number (or, for an
-            image folder, by its images' names); or a folder of folders, one an object, each
-            holding such images.
+        path: an image for the first frame; a folder of images named by frame number, which is
+            the last run of digits (or, for an image folder, by its images' names); or a folder of
+            folders, one an object, each holding such images; or an unpacked export of CVAT.
         image_names: names of the frames, if they come from an image folder.
 
     Raises:
@@ -64,21 +86,23 @@ class KeyMasks:
     """
 
     def __init__(self, path: Path, image_names: tuple[str, ...] | None = None) -> None:
-        self._path = path
         self._colours = ColourTable()
-        self._names = {name: i for i, name in enumerate(image_names)} if image_names else None
+        self._names = {composed(n): i for i, n in enumerate(image_names)} if image_names else None
+        self._notes: list[str] = []
         self._by_frame: dict[int, list[tuple[int | None, Path]]] = {}
         self._first: list[tuple[int | None, Path]] | None = None
         self._black: dict[Path, bool] = {}  # of those that have been read
         self.object_names: dict[int, str] = {}  # of object folders: id -> folder name
-        if not path.exists():
-            raise InputError(f"the mask {path} does not exist", "check the path given to --mask")
+        self._path = path
+        check_mask_exists(path)
         if path.is_file():
             self._first = [(None, path)]
             return
-        folders = sorted(
-            (p for p in path.iterdir() if p.is_dir()), key=lambda p: natural_key(p.name)
-        )
+        if (inner := inner_folder(path)) is not None:
+            self._notes.append(f"{path} is an annotation tool's export: its masks are in {inner}")
+            path = inner
+        self._path = path
+        folders = sorted(object_folders(path), key=lambda p: natural_key(p.name))
         loose = list_images(path)
         if folders:
             if loose:
@@ -88,8 +112,7 @@ class KeyMasks:
                 )
             self._open_object_folders(folders)
         else:
-            for image in loose:
-                self._by_frame.setdefault(self._frame_of(image), []).append((None, image))
+            self._add(None, loose)
         if not self._by_frame:
             raise InputError(
                 f"{path} holds no masks", "it should hold PNG images named by frame number"
@@ -104,14 +127,27 @@ class KeyMasks:
             images = list_images(folder)
             if not images:
                 raise InputError(f"the object folder {folder} holds no masks", "remove or fill it")
-            for image in images:
-                self._by_frame.setdefault(self._frame_of(image), []).append((own, image))
+            self._add(own, images)
+
+    def _add(self, own: int | None, images: list[Path]) -> None:
+        """Take the masks of one folder, one a frame."""
+        seen: dict[int, Path] = {}
+        for image in images:
+            frame = self._frame_of(image)
+            if frame in seen:
+                raise InputError(
+                    f"{seen[frame]} and {image.name} are both for frame {frame}",
+                    "keep one mask a frame; its number is the last one in the name",
+                )
+            seen[frame] = image
+            self._by_frame.setdefault(frame, []).append((own, image))
 
     def _frame_of(self, image: Path) -> int:
-        if self._names is not None and image.stem in self._names:
-            return self._names[image.stem]
-        if self._names is None and image.stem.isdecimal():
-            return int(image.stem)
+        if self._names is not None and composed(image.stem) in self._names:
+            return self._names[composed(image.stem)]
+        number = frame_number(image.stem)
+        if self._names is None and number is not None:
+            return number
         wanted = "one of the images" if self._names is not None else "a frame number (00012.png)"
         raise InputError(
             f"the name of the mask {image} is not {wanted}", "rename it, or give a single mask file"
@@ -119,8 +155,8 @@ class KeyMasks:
 
     @cached_property
     def _style(self) -> Style:
-        if self.object_names:  # a folder an object: whatever is not black is the object
-            return Style()
+        if self.object_names:  # a folder an object
+            return Style(single=True)
         return judge_style([path for parts in self._by_frame.values() for _, path in parts])
 
     @property
@@ -135,7 +171,7 @@ class KeyMasks:
             All ids there are, and warnings.
         """
         ids: set[int] = set()
-        warnings: list[str] = []
+        warnings = list(self._notes)
         for frame in [None] if self._first is not None else sorted(self._by_frame):
             mask = self._load(frame, width, height, warnings.append)
             ids |= {int(i) for i in np.unique(mask) if i}
@@ -148,7 +184,7 @@ class KeyMasks:
                 f"object ids must be 1 to 255, found {outside[0]} in {self._path}",
                 "renumber the objects: outputs are 8-bit images",
             )
-        return sorted(ids), warnings
+        return sorted(ids), _together(warnings)
 
     def at(self, frame: int, *, first: bool, width: int, height: int) -> np.ndarray | None:
         """The mask of a frame, (H, W) int64 at the video's size, or None.
@@ -191,7 +227,11 @@ class KeyMasks:
         for own, path in parts:
             # In a folder an empty mask ends what was followed: see `ends`.
             read = read_mask(
-                path, self._colours, allow_empty=self._first is None, style=self._style
+                path,
+                self._colours,
+                allow_empty=self._first is None,
+                style=self._style,
+                note=warn,
             )
             ids, warning = fit_mask(read, width, height, f"mask {path}")
             self._black[path] = not ids.any()

@@ -91,8 +91,9 @@ def decode_index_png(source: Path | bytes, label: str = "") -> np.ndarray:
     """
     try:
         label = label or str(source)
-        file: Any = io.BytesIO(source) if isinstance(source, bytes) else str(source.absolute())
-        with av.open(file) as container:
+        # From bytes, never by name: FFmpeg takes 00%03d.png for a pattern, and reads other files.
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        with av.open(io.BytesIO(data), "r", format=_demuxer(data)) as container:
             frame: Any = next(container.decode(video=0), None)
             if frame is None:
                 raise ValueError("no picture in it")
@@ -107,6 +108,10 @@ def decode_index_png(source: Path | bytes, label: str = "") -> np.ndarray:
     raise InputError(
         f"{label} is no index image ({name})", "annotations are palette or grey PNGs of 8 bits"
     )
+
+
+def _demuxer(data: bytes) -> str | None:
+    return "png_pipe" if data.startswith(b"\x89PNG") else None
 
 
 def has_palette(data: bytes) -> bool:
