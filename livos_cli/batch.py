@@ -15,10 +15,12 @@ from livos_cli import remote
 from livos_cli.device import forget_peak_memory, give_back_memory
 from livos_cli.discover import Item
 from livos_cli.errors import InterruptionError, LivosError, OutputError
+from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep
 from livos_cli.pipeline import Begin, Progress, Report, run
 from livos_cli.plan import Batch, Record, failed, finished, prepare
+from livos_cli.redact import redact
 from livos_cli.video.container import is_url
 
 __all__ = ["Watcher", "work"]
@@ -53,7 +55,10 @@ def work(
         raise
     except LivosError as error:
         return replace(failed(item, batch, error), seconds=_since(started))
-    except Exception as error:  # ours; the other videos are none the worse for it
+    except Exception as error:
+        if out_of_memory(error):
+            return replace(failed(item, batch, too_little_memory()), seconds=_since(started))
+        # Ours; the other videos are none the worse for it
         return replace(
             failed(
                 item,
@@ -88,8 +93,8 @@ def _attempt(
 
     def note(report: Report) -> None:
         facts = {
-            "video": item.video,
-            "mask": item.mask,
+            "video": redact(item.video),
+            "mask": redact(item.mask or ""),
             "weights": batch.weights,
             "frames": report.frames,
             "seconds": round(report.seconds, 3),

@@ -24,6 +24,7 @@ VIDEO_SUFFIXES = frozenset({
     ".wmv", ".y4m",
 })  # fmt: skip
 HERE = PurePath()
+LONGEST_NAME = 1 << 15  # characters; no system takes longer ones, few servers longer addresses
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,12 @@ def _output_suffixes() -> Iterator[str]:
 
 def _expand(video: str, recursive: bool, apart: list[Path]) -> Iterator[_Found]:
     """The videos of a name: itself, or those in it."""
+    if (length := len(video)) > LONGEST_NAME:
+        problem = InputError(
+            f"a name of {length:,} characters is none of a video", "is the list one name a line?"
+        )
+        yield _Found(f"{video[:80]}…", problem=problem)
+        return
     if is_url(video):
         if remote.is_remote(video):
             for url, under in remote.expand(video, VIDEO_SUFFIXES, recursive):

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from livos_cli.device import out_of_memory, peak_memory
+from livos_cli.device import peak_memory
 from livos_cli.errors import InputError, InterruptionError, UsageError
 from livos_cli.fingerprint import of_mask, of_run, of_source
 from livos_cli.framing import working_size
 from livos_cli.journal import Journal
+from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep, Position, RunOptions, SegmentOptions
 from livos_cli.outputs import SinkThread, plan_outputs
@@ -208,13 +209,10 @@ def run(
                             f"interrupted after frame {frame.index} of {info.name}",
                             "run the same command again to go on from there",
                         )
-        except RuntimeError as error:
+        except Exception as error:
             if not out_of_memory(error):
                 raise
-            raise InputError(
-                f"{device} has too little memory at frame {frames + back}",
-                "use a smaller --memory-budget or --max-size, or --chunk-objects 1",
-            ) from None
+            raise too_little_memory(f"on {device} at frame {frames + back}") from None
         for sink in sinks:
             sink.drain(source.trailing_audio)
         if journal is not None:

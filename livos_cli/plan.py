@@ -15,6 +15,7 @@ from livos_cli.manifest import Manifest
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.outputs import plan_outputs
 from livos_cli.records import discard_journal, journal_folder
+from livos_cli.redact import redact
 from livos_cli.video.container import check_exists, is_url
 
 __all__ = ["Batch", "Prepared", "Record", "ReportFile", "failed", "finished", "prepare", "settle"]
@@ -54,8 +55,12 @@ class Record:
     weights: str = ""  # sha256 of their file
 
     def as_json(self) -> str:
-        """One line."""
+        """One line, without the secrets of addresses: reports are kept, and passed on."""
         told = asdict(self)
+        for name, value in told.items():
+            if isinstance(value, str):
+                told[name] = redact(value)
+        told["warnings"] = [redact(warning) for warning in self.warnings]
         if self.traceback is None:
             del told["traceback"]
         return json.dumps(told)

@@ -14,7 +14,9 @@ from typing import Any
 import av
 
 from livos_cli.errors import InputError
+from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.options import RawVideo
+from livos_cli.redact import HIDDEN, redact
 
 __all__ = [
     "PATIENCE",
@@ -53,7 +55,9 @@ def check_exists(source: str | Path) -> None:
 
 def stem_of(label: str) -> str:
     """What outputs of a stream are called: its URL's last part, or stdin."""
-    tail = label.split("://", 1)[-1].split("?")[0].rstrip("/").rsplit("/", 1)[-1]
+    # Without who signs in: that must not become a name.
+    place = redact(label).split("://", 1)[-1].split("?")[0].removeprefix(f"{HIDDEN}@")
+    tail = place.rstrip("/").rsplit("/", 1)[-1]
     return re.sub(r"[^\w.-]", "_", tail).rsplit(".", 1)[0] or "stream"
 
 
@@ -72,6 +76,8 @@ def open_container(place: Any, label: str, raw: RawVideo | None, *, live: bool) 
     try:
         return av.open(place, **how)
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        if out_of_memory(error):
+            raise too_little_memory(f"to open {label}") from None
         if isinstance(error, PermissionError):
             raise InputError(f"{label} may not be read", "check its permissions") from None
         hint = "is it a video file, and complete? `ffprobe` shows what it is"

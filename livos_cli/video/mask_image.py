@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from livos_cli.errors import InputError
+from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.video.images import IMAGE_SUFFIXES
 from livos_cli.video.palette import DAVIS_PALETTE
 
@@ -150,6 +151,8 @@ def _decode(path: Path) -> Picture:
                 return Picture("grey", image, lossy=lossy)
             image = frame.to_ndarray(format="rgba" if _has_alpha(name) else "rgb24")
     except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
+        if out_of_memory(error):
+            raise too_little_memory(f"to read the mask {path}") from None
         raise InputError(
             f"the mask {path} cannot be read as an image ({error})", "save it as PNG"
         ) from None

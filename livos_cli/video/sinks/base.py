@@ -19,7 +19,8 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from livos_cli.errors import OutputError
+from livos_cli.errors import LivosError, OutputError, UsageError
+from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.options import Look, RunOptions
 from livos_cli.video.source import Frame, SourceInfo
 
@@ -98,6 +99,8 @@ class Stdout:
     name = "stdout"
 
     def __init__(self) -> None:
+        if sys.stdout is None:
+            raise UsageError("-o - writes to stdout, which is closed", "pipe it on, or redirect it")
         self._file = sys.stdout.buffer
 
     def write(self, data: bytes) -> int:
@@ -208,8 +211,10 @@ def _rename_to_free(temporary: Path, path: Path) -> None:
         temporary.unlink()
 
 
-def cannot_write(path: Path | Stdout, error: BaseException) -> OutputError:
+def cannot_write(path: Path | Stdout, error: BaseException) -> LivosError:
     """The error of a result that could not be written, with the system's reason."""
+    if out_of_memory(error):
+        return too_little_memory(f"to write {path.name}")
     reason = getattr(error, "strerror", None) or str(error)
     if isinstance(path, Stdout):
         return OutputError(f"cannot write to stdout ({reason})", "did its reader end early?")
