@@ -12,6 +12,7 @@ import numpy as np
 from livos_cli.errors import InputError, UsageError
 from livos_cli.options import SegmentOptions
 from livos_cli.video.container import is_url
+from livos_cli.video.image_size import check_mask_sizes
 from livos_cli.video.images import list_images, natural_key
 from livos_cli.video.mask_image import ColourTable, Style, judge_style, read_mask
 
@@ -69,6 +70,7 @@ class KeyMasks:
         self._names = {name: i for i, name in enumerate(image_names)} if image_names else None
         self._by_frame: dict[int, list[tuple[int | None, Path]]] = {}
         self._first: list[tuple[int | None, Path]] | None = None
+        self._measured = False  # whether all are known to be of a bearable size
         self.object_names: dict[int, str] = {}  # of object folders: id -> folder name
         if not path.exists():
             raise InputError(f"the mask {path} does not exist", "check the path given to --mask")
@@ -169,6 +171,10 @@ class KeyMasks:
         height: int,
         warn: Callable[[str], None] = lambda _: None,
     ) -> np.ndarray:
+        if not self._measured:
+            self._measured = True
+            every = [self._first or [], *self._by_frame.values()]
+            check_mask_sizes((path for parts in every for _, path in parts), width, height)
         parts = self._by_frame[frame] if frame is not None else self._first or []
         whole: np.ndarray | None = None
         for own, path in parts:
