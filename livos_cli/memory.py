@@ -37,7 +37,13 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     if type(error).__name__ == "OutOfMemoryError":  # torch's, for GPUs
         return True
+    if type(error).__module__ == "av.error" and isinstance(error, BlockingIOError):
+        return True  # FFmpeg could not start its threads, and says that it would have to wait
+    if isinstance(error, SystemError):  # a library that forgot to say what failed
+        return "without exception set" in str(error) or "without setting an" in str(error)
     text = str(error).lower()
+    if isinstance(error, ImportError):  # a library; but from a disk that forbids it, not permitted
+        return "failed to map segment" in text and "not permitted" not in text
     return any(said in text for said in _TEXTS)
 
 
