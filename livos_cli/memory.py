@@ -8,7 +8,7 @@ from pathlib import Path
 
 from livos_cli.errors import LivosError, ShortMemoryError
 
-__all__ = ["free_memory", "out_of_memory", "too_little_memory"]
+__all__ = ["HINT", "free_memory", "out_of_memory", "too_little_memory"]
 
 HINT = (
     "close other programs; a smaller --max-size or --memory-budget, or --chunk-objects 1, needs "

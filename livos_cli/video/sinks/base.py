@@ -16,11 +16,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import av
 import cv2
 import numpy as np
 
 from livos_cli.errors import LivosError, OutputError, UsageError
-from livos_cli.memory import out_of_memory, too_little_memory
+from livos_cli.memory import HINT, out_of_memory, too_little_memory
 from livos_cli.options import Look, RunOptions
 from livos_cli.video.source import Frame, SourceInfo
 
@@ -216,6 +217,11 @@ def cannot_write(path: Path | Stdout, error: BaseException) -> LivosError:
     if out_of_memory(error):
         return too_little_memory(f"to write {path.name}")
     reason = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, av.error.ExternalError):  # x264 and others say no more than that
+        return OutputError(
+            f"cannot write {path.name}: its encoder failed ({reason})",
+            f"most likely it had too little memory: {HINT}",
+        )
     if isinstance(path, Stdout):
         return OutputError(f"cannot write to stdout ({reason})", "did its reader end early?")
     return OutputError(
