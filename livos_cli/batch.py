@@ -14,10 +14,12 @@ from livos_cli import remote
 from livos_cli.device import forget_peak_memory, give_back_memory
 from livos_cli.discover import Item
 from livos_cli.errors import InterruptionError, OutputError
+from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep
 from livos_cli.pipeline import Begin, Progress, Report, run
 from livos_cli.plan import Batch, Record, failed, finished, prepare
+from livos_cli.redact import redact
 from livos_cli.video.container import is_url
 
 __all__ = ["Watcher", "work"]
@@ -51,7 +53,8 @@ def work(
     except InterruptionError:
         raise
     except Exception as error:  # the other videos are none the worse for it
-        return replace(failed(item, batch, error), seconds=_since(started))
+        told = too_little_memory() if out_of_memory(error) else error
+        return replace(failed(item, batch, told), seconds=_since(started))
     finally:
         give_back_memory(model.device)
 
@@ -74,8 +77,8 @@ def _attempt(
 
     def note(report: Report) -> None:
         facts = {
-            "video": item.video,
-            "mask": item.mask,
+            "video": redact(item.video),
+            "mask": redact(item.mask or ""),
             "weights": batch.weights,
             "frames": report.frames,
             "seconds": round(report.seconds, 3),

@@ -16,6 +16,7 @@ from livos_cli.discover import Item
 from livos_cli.errors import InterruptionError, LivosError, UsageError
 from livos_cli.network.model import LiVOS
 from livos_cli.plan import Batch, Record, failed
+from livos_cli.redact import redact_logs
 from livos_cli.stretches import Stretch, work_on_stretch
 from livos_cli.video.container import is_url
 from livos_cli.weights.load import load_model
@@ -200,6 +201,7 @@ def _absolute(item: Item) -> Item:
 
 def _task(weights: tuple[str, str, str], work: Callable[..., Any], *arguments: Any) -> Any:
     """What a worker does."""
+    redact_logs()
     try:
         return work(*arguments, _model(*weights))
     except LivosError as error:

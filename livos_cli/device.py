@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from livos_cli.errors import InputError, UsageError
+from livos_cli.errors import UsageError
+from livos_cli.memory import free_memory, out_of_memory, too_little_memory
 from livos_cli.options import PRECISIONS
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "held_memory",
     "memory_errors",
     "memory_to_use",
-    "out_of_memory",
     "peak_memory",
     "resolve_device",
     "resolve_precision",
@@ -101,18 +101,7 @@ def memory_to_use(device: torch.device) -> int:
         return int((free + held) * 0.8)
     if device.type == "mps":
         return torch.mps.recommended_max_memory() // 2
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:"))
-    except (OSError, StopIteration):  # not Linux
-        sysconf = getattr(os, "sysconf", None)
-        free = sysconf("SC_PHYS_PAGES") * sysconf("SC_PAGE_SIZE") // 2 if sysconf else 4 << 30
-    try:  # a container's limit
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-    except (OSError, ValueError):
-        pass
-    return free // 2
+    return free_memory() // 2
 
 
 def give_back_memory(device: torch.device) -> None:
@@ -126,24 +115,19 @@ def give_back_memory(device: torch.device) -> None:
             trim(0)
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a tensor could not be allocated; on a CPU torch has no type for that."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 @contextmanager
 def memory_errors(device: torch.device, hint: str) -> Iterator[None]:
     """Turn an out-of-memory error into one that says what to do.
 
     Raises:
-        InputError: in its place.
+        ShortMemoryError: in its place.
     """
     try:
         yield
-    except RuntimeError as error:
+    except Exception as error:
         if not out_of_memory(error):
             raise
-        raise InputError(f"{device} has too little memory", hint) from None
+        raise too_little_memory(f"on {device}", hint) from None
 
 
 def device_name(device: torch.device) -> str:

@@ -28,6 +28,7 @@ VIDEO_SUFFIXES = frozenset({
 })  # fmt: skip
 HERE = PurePath()
 NAMED = "check the name that was given"
+LONGEST_NAME = 1 << 15  # characters; no system takes longer ones, few servers longer addresses
 
 
 @dataclass(frozen=True)
@@ -262,6 +263,12 @@ def _expand_each(video: str, recursive: bool, apart: list[Path]) -> Iterator[_Fo
 
 def _expand(video: str, recursive: bool, apart: list[Path]) -> Iterator[_Found]:
     """The videos of a name: itself, or those in it."""
+    if (length := len(video)) > LONGEST_NAME:
+        too_long = InputError(
+            f"a name of {length:,} characters is none of a video", "is the list one name a line?"
+        )
+        yield _Found(f"{video[:80]}…", problem=too_long)
+        return
     if is_url(video):
         if remote.is_remote(video):
             for url, under, problem in remote.expand(video, VIDEO_SUFFIXES, recursive):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from livos_cli.redact import redact
+
 __all__ = [
     "InputError",
     "InterruptionError",
@@ -9,6 +11,7 @@ __all__ = [
     "LivosError",
     "OutputError",
     "PastEndError",
+    "ShortMemoryError",
     "UsageError",
     "WeightsError",
 ]
@@ -28,6 +31,7 @@ class LivosError(Exception):
         return f"{self.message} — {self.hint}" if self.hint else self.message
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message, hint = redact(message), redact(hint)  # both may quote an address with a password
         super().__init__(message, hint)  # both, so that it can be sent to another process
         self.message = message
         self.hint = hint
@@ -57,6 +61,10 @@ class KindError(OutputError):
 
 class WeightsError(LivosError):
     """Weights that cannot be found, fetched, read or trusted."""
+
+
+class ShortMemoryError(LivosError):
+    """The machine has too little memory for what was asked; no fault of the input."""
 
 
 class InterruptionError(LivosError):

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from livos_cli.device import out_of_memory, peak_memory
+from livos_cli.device import peak_memory
 from livos_cli.errors import InputError, InterruptionError, UsageError
 from livos_cli.fingerprint import stamp_of
 from livos_cli.framing import working_size
+from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep, Position, RunOptions, SegmentOptions
 from livos_cli.outputs import Writers, plan_outputs
@@ -230,15 +231,12 @@ def run(
             if taken:
                 save_progress(journal, tracker, options, last, source.warnings)
             raise
-        except RuntimeError as error:
+        except Exception as error:
             if not out_of_memory(error):
                 raise
             if taken and not options.cuda_graphs:  # whose buffers may be half-written
                 save_progress(journal, tracker, options, last, source.warnings)
-            raise InputError(
-                f"{device} has too little memory at frame {frames + back}",
-                "use a smaller --memory-budget or --max-size, or --chunk-objects 1",
-            ) from None
+            raise too_little_memory(f"on {device} at frame {frames + back}") from None
         writers.drain(source.trailing_audio)
         files = {name: path for name, path in writers.paths.items() if isinstance(path, Path)}
         if stamp_of(video) != before:

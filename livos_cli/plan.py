@@ -20,6 +20,7 @@ from livos_cli.manifest import Manifest
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.outputs import plan_outputs
 from livos_cli.records import discard_journal, journal_folder
+from livos_cli.redact import redact
 from livos_cli.trust import REPORT, UntrustedError, parse
 from livos_cli.video.container import check_exists, is_url
 from livos_cli.watch import Doubt
@@ -62,8 +63,12 @@ class Record:
     doubts: tuple[Doubt, ...] = ()  # where to look
 
     def as_json(self) -> str:
-        """One line."""
+        """One line, without the secrets of addresses: reports are kept, and passed on."""
         told = asdict(self)
+        for name, value in told.items():
+            if isinstance(value, str):
+                told[name] = redact(value)
+        told["warnings"] = [redact(warning) for warning in self.warnings]
         if self.traceback is None:
             del told["traceback"]
         return json.dumps(told)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import posixpath
+import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from livos_cli.errors import InputError, UsageError
+from livos_cli.errors import InputError, LivosError, UsageError
 from livos_cli.outside import inner_path, plain_name
 
 __all__ = ["entries", "expand", "fetch", "identity", "is_file", "is_remote"]
@@ -17,6 +19,9 @@ __all__ = ["entries", "expand", "fetch", "identity", "is_file", "is_remote"]
 STREAMED = frozenset(
     {"file", "ftp", "http", "https", "rtmp", "rtp", "rtsp", "rtsps", "sftp", "srt", "tcp", "udp"}
 )
+
+SHARE_OF_DISK = 80  # per cent of the free space that a video or its masks may take while they are
+# worked on
 
 # What file systems call that which changes with a file's content.
 STATE = frozenset(
@@ -137,7 +142,9 @@ def identity(url: str) -> str:
             {key: str(value) for key, value in system.info(file).items() if key in STATE}
             for file in files
         ]
-        return json.dumps([files, states], sort_keys=True)
+        told = json.dumps([files, states], sort_keys=True)
+        # A digest: paths may hold a key, and this is kept beside the results.
+        return hashlib.sha256(told.encode()).hexdigest()
     except Exception as error:
         raise _cannot_read(url, error) from None
 
@@ -151,6 +158,34 @@ def _join(url: str, relative: PurePath) -> str:
     return "::".join((first, *rest))
 
 
+def _bound(url: str, folder: Path) -> Any:
+    """Follows what is written, and stops it before the disk of temporary files is full.
+
+    What an archive says of its sizes need not be true, and a few bytes of it may unpack to any
+    number.
+    """
+    from fsspec.callbacks import Callback
+
+    limit = shutil.disk_usage(folder).free * SHARE_OF_DISK // 100
+
+    class Bound(Callback):  # type: ignore[misc]  # fsspec has no types
+        written = 0
+
+        def relative_update(self, inc: int = 1) -> None:
+            self.written += inc
+            if self.written > limit:
+                raise InputError(
+                    f"{url} holds more than {limit / 1e9:.3g} GB, {SHARE_OF_DISK} % of what the "
+                    "disk of temporary files has free",
+                    "unpack or download it yourself, or set TMPDIR to a larger disk",
+                )
+
+        def branch(self, path_1: object, path_2: object, kwargs: object) -> Callback:
+            return self
+
+    return Bound()
+
+
 def fetch(url: str, folder: Path) -> Path:
     """Copy a file, or a folder of files, into a folder; returns where it is then.
 
@@ -159,16 +194,19 @@ def fetch(url: str, folder: Path) -> Path:
         OutputError: it cannot be kept.
     """
     system, path = _open(url)
+    bound = _bound(url, folder.parent)
     try:
         target = folder / plain_name(posixpath.basename(path.rstrip("/")))
         if system.isdir(path):
             for inner in sorted(system.find(path)):
                 place = target / _below(inner, path)
                 place.parent.mkdir(parents=True, exist_ok=True)
-                system.get_file(inner, str(place))
+                system.get_file(inner, str(place), callback=bound)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            system.get_file(path, str(target))
+            system.get_file(path, str(target), callback=bound)
+    except LivosError:
+        raise
     except Exception as error:
         raise _cannot_read(url, error) from None
     return target

@@ -14,7 +14,7 @@ from livos_kernels import decide_masks
 from torch import Tensor
 
 from livos_cli.certainty import Certainty, describe
-from livos_cli.device import give_back_memory, memory_to_use, out_of_memory
+from livos_cli.device import give_back_memory, memory_to_use
 from livos_cli.errors import InputError
 from livos_cli.framing import (
     decide_ids,
@@ -27,6 +27,7 @@ from livos_cli.framing import (
     working_size,
 )
 from livos_cli.graph import StepGraph
+from livos_cli.memory import out_of_memory
 from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
 from livos_cli.network.layers import enlarge
 from livos_cli.network.model import Features, LiVOS, Memory
@@ -286,7 +287,7 @@ class Tracker:
         rows = self._rows(height, width)
         try:
             result = self._compute(padded, given, size, rows, decide=decide)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             result = None

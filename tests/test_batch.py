@@ -287,7 +287,7 @@ def test_dry_run_fail_fast_and_lists(tmp_path: Path, one: dict[str, Path], livos
     lines = plan.stdout.splitlines()
     assert len(lines) == 4
     assert [line.split()[0] for line in lines] == ["do", "do", "do", "fail"]
-    assert "'videos/two\\nlines.mp4'" in lines[1]
+    assert "videos/two\\nlines.mp4" in lines[1]
     assert not (tmp_path / "out").exists()
 
     fast = livos(*base, "--fail-fast", "--json", cwd=tmp_path, stdin=names.encode())

@@ -28,6 +28,7 @@ from livos_cli.device import (
     resolve_precision,
 )
 from livos_cli.errors import LivosError
+from livos_cli.memory import out_of_memory
 from livos_cli.network import PRESETS, LiVOS
 from livos_cli.network.budget import working_memory
 from livos_cli.network.prepare import to_device
@@ -82,8 +83,8 @@ def measure(setting: Setting) -> Measured:
         _measure(setting, result)
     except LivosError as error:
         result.problem = error.message
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+    except (RuntimeError, MemoryError, OSError) as error:
+        if not out_of_memory(error):
             raise
         result.problem = "out of memory"
     return result

@@ -12,9 +12,15 @@ import typer
 
 from livos_cli import __version__
 from livos_cli.cli import bench, evaluate, info, mask, segment, train, weights
+from livos_cli.cli.common import printable
 from livos_cli.cli.stop import heeded
+from livos_cli.cli.streams import complain, reserve_streams, show_traceback
+from livos_cli.redact import redact_logs
 
 __all__ = ["app", "main"]
+
+# No reader any more, no space, closed, or a terminal that is gone.
+_STDOUT_FAULTS = (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO)
 
 app = typer.Typer(
     name="livos",
@@ -52,37 +58,48 @@ def _root(
 
 def main() -> None:
     """Run, and turn every error a user can cause into one line and an exit code."""
-    from livos_cli.errors import LivosError
-
+    reserve_streams()
+    redact_logs()
     # A polite kill or a closed terminal cleans up as Ctrl-C does; shells report 128 + the signal.
     for number in heeded(("SIGTERM", "SIGHUP")):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         code = app(standalone_mode=False)
-        sys.stdout.flush()
-    except LivosError as error:
-        _complain(str(error))
-        sys.exit(error.exit_code)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
-            raise
-        # Only our own stdout has no file name: whoever read it has gone, or it is full.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
-        _complain(f"cannot write to stdout ({error.strerror})")
-        sys.exit(1)
     except Exception as error:
-        # Click's own usage errors, whatever package it is vendored in, print and exit by show().
-        show = getattr(error, "show", None)
-        if show is None:
+        known = _explain(error)
+        if known is None:
+            sys.excepthook = show_traceback  # not earlier: typer sets its own
             raise
-        show()
-        sys.exit(getattr(error, "exit_code", 2))
+        sys.exit(known)
     if code == 130:  # also what typer makes of an interruption
-        _complain("interrupted; unfinished results were removed")
+        complain("interrupted; unfinished results were removed")
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _complain(message: str) -> None:
-    print("livos:", " ".join(message.split()), file=sys.stderr)
+def _explain(error: Exception) -> int | None:
+    """Say in one line what a user can do about an error; its exit code, None if it is a fault."""
+    from livos_cli.errors import LivosError
+    from livos_cli.memory import out_of_memory, too_little_memory
+
+    if isinstance(error, LivosError):
+        complain(str(error))
+        return error.exit_code
+    # Click's own usage errors, whatever package it is vendored in, print themselves.
+    if (show := getattr(error, "show", None)) is not None:
+        if isinstance(said := getattr(error, "message", None), str):
+            error.message = printable(said)  # type: ignore[attr-defined]  # names what was typed
+        show()
+        return getattr(error, "exit_code", 2)
+    if out_of_memory(error):
+        complain(str(too_little_memory()))
+        return 1
+    if isinstance(error, OSError) and error.errno in _STDOUT_FAULTS and error.filename is None:
+        # Only our own stdout has no file name: whoever read it has gone, or it is full.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        complain(f"cannot write to stdout ({error.strerror})")
+        return 1
+    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterable
@@ -11,10 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from livos_cli.cli.common import human, short, stderr_console, warn
+from livos_cli.cli.common import (
+    LONGEST,
+    human,
+    printable,
+    say,
+    short,
+    stderr_console,
+    warn,
+)
 from livos_cli.cli.stop import Stop
 from livos_cli.errors import InterruptionError, UsageError
 from livos_cli.options import RunOptions, SegmentOptions
+from livos_cli.redact import redact
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -128,6 +136,8 @@ def _names(request: BatchRequest) -> list[str]:
     if request.listed is not None:
         try:
             if request.listed == "-":
+                if sys.stdin is None:
+                    raise InputError("stdin is closed", "pipe a list into it, or give --list FILE")
                 data = sys.stdin.buffer.read()
             else:
                 data = Path(request.listed).read_bytes()
@@ -191,24 +201,19 @@ def _show_plan(planned: Iterable[tuple[Item, Record | None]], request: BatchRequ
         action = {"skipped": "skip", "failed": "fail"}[record.status] if record else "do"
         counts[action] += 1
         if request.as_json:
-            told = {"video": item.video, "mask": item.mask, "action": action,
+            mask = None if item.mask is None else redact(item.mask)
+            told = {"video": redact(item.video), "mask": mask, "action": action,
                     "folder": str(item.folder), "error": record and record.error,
                     "hint": record and record.hint}  # fmt: skip
             print(json.dumps(told))
         elif record is not None and record.status == "failed":
-            print(f"fail  {one_line(item.video)}: {record.error}")
+            say(f"fail  {item.video}: {record.error}", longest=LONGEST)
         else:
-            print(f"{action:4}  {one_line(item.video)}  mask {one_line(str(item.mask))}")
+            say(f"{action:4}  {item.video}  mask {item.mask}")
     if not request.quiet:
         total = ", ".join(f"{counts[action]} to {action}" for action in ("do", "skip", "fail"))
         print(f"{sum(counts.values())} videos: {total}", file=sys.stderr)
     return 1 if counts["fail"] else 0
-
-
-def one_line(name: str) -> str:
-    """A name that may hold line ends, and bytes that are no text."""
-    shown = os.fsencode(name).decode(errors="replace")
-    return shown if shown.isprintable() else repr(shown)
 
 
 class BatchDisplay:
@@ -249,7 +254,7 @@ class BatchDisplay:
 
     def next(self, item: Item) -> None:
         if self._bar is not None:
-            name = one_line(item.stem)
+            name = printable(item.stem)
             short_name = name if len(name) <= 20 else f"{name[:19]}…"
             self._bar.reset(self._one, description=short_name, extra="", visible=True)
 
@@ -280,7 +285,7 @@ class BatchDisplay:
             self._failures.append(record)
         if self._bar is not None:
             self._bar.update(self._all, completed=count, extra=f"{count}/{self._total}")
-        name = one_line(record.video)
+        name = printable(record.video, longest=LONGEST // 4)  # leaves room for what is said of it
         for warning in record.warnings:
             warn(self._console, f"{name}: {warning}")
         if not self._request.quiet or record.status == "failed":
@@ -293,13 +298,15 @@ class BatchDisplay:
             self._result(record.as_json())
         elif not self._request.quiet and record.status == "done":
             for path in record.outputs.values():
-                self._result(one_line(short(Path(path))))
+                self._result(printable(short(Path(path)), longest=None))
 
     def _result(self, line: str) -> None:
         """To stdout; where that is the terminal with the bars on it, above them."""
-        if self._bar is not None and self._stdout.isatty():
-            self._console.print(line, markup=False)
-        else:
+        if self._bar is not None and self._stdout is not None and self._stdout.isatty():
+            from rich.text import Text
+
+            self._console.print(Text(line))  # as it is: JSON, or made safe already
+        elif self._stdout is not None:
             print(line, flush=True, file=self._stdout)
 
     def close(self, report: Path, *, interrupted: bool = False) -> None:
@@ -318,7 +325,7 @@ class BatchDisplay:
             self._console.print(table)
             # In a long run they have scrolled away.
             for record in self._failures if self._total > FAILURES_SHOWN else ():
-                text = f"{one_line(record.video)}: {_told(record)}"
+                text = f"{printable(record.video, longest=LONGEST // 4)}: {_told(record)}"
                 self._console.print(text, markup=False, style="red")
             if (more := self.counts["failed"] - len(self._failures)) > 0:
                 self._console.print(f"and {more} more failed: see the report")
@@ -332,8 +339,7 @@ class BatchDisplay:
 
 def _told(record: Record) -> str:
     if record.status == "failed":
-        text = f"failed: {record.error}" + (f" — {record.hint}" if record.hint else "")
-        return " ".join(text.split())
+        return f"failed: {record.error}" + (f" — {record.hint}" if record.hint else "")
     if record.status == "skipped":
         return "done already"
     return f"{record.frames} frames in {record.seconds:.1f} s, peak {human(record.peak_memory)}"

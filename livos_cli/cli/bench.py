@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from livos_cli.cli.common import Json, MemoryBudget, Overwrite, human, short, stderr_console
+from livos_cli.cli.common import (
+    Json,
+    MemoryBudget,
+    Overwrite,
+    as_cell,
+    human,
+    say,
+    short,
+    stderr_console,
+    stdout_console,
+)
 from livos_cli.options import parse_bytes
 
 if TYPE_CHECKING:
@@ -97,7 +107,7 @@ def bench(
         from livos_cli.bench.measure import trace
 
         trace(settings[0], profile)
-        print(short(profile))
+        say(short(profile))
         return
     from livos_cli.bench.run import run_all
 
@@ -114,7 +124,7 @@ def bench(
         from livos_cli.bench.plot import plot as draw
 
         draw(results, plot)
-        print(short(plot))
+        say(short(plot))
     if any(result.problem for result in results):
         raise typer.Exit(1)
 
@@ -167,7 +177,6 @@ def _settings(lists: dict[str, str], modes: list[str], **others: object) -> list
 
 
 def _floors(settings: list[Setting], *, as_json: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from livos_cli.bench.floors import floors
@@ -186,7 +195,7 @@ def _floors(settings: list[Setting], *, as_json: bool) -> None:
             table.add_row(_title(setting), floor.stage, operations, moved)
         table.add_section()
     if not as_json:
-        Console().print(table)
+        stdout_console().print(table)
 
 
 def _title(setting: Setting) -> str:
@@ -195,12 +204,11 @@ def _title(setting: Setting) -> str:
 
 
 def _tables(results: list[Measured]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from livos_cli.bench.settings import STAGES
 
-    console = Console()
+    console = stdout_console()
     devices = dict.fromkeys(r.device for r in results if r.device)
     for device in devices:
         console.print(device, markup=False, highlight=False)
@@ -215,7 +223,7 @@ def _tables(results: list[Measured]) -> None:
         name = f"{setting.mode} {setting.network}\n{setting.width}x{setting.height}, "
         name += f"{setting.objects} obj"
         if result.problem:
-            summary.add_row(name, "", "", "", result.problem)
+            summary.add_row(name, "", "", "", as_cell(result.problem))
             continue
         name += f"\n{result.dtype}" + (f", strips {result.rows}" if result.rows else "")
         summary.add_row(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+import unicodedata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from livos_cli.redact import redact
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 __all__ = [
+    "LONGEST",
     "Device",
     "Json",
     "MaxSize",
@@ -19,11 +25,19 @@ __all__ = [
     "PrecisionOption",
     "Quiet",
     "Weights",
+    "as_cell",
     "human",
+    "printable",
+    "say",
     "short",
     "stderr_console",
+    "stdout_console",
     "warn",
 ]
+
+LONGEST = 2000  # characters of a line for people; a name or a library's reason may be of any length
+# Besides the control characters: what changes the order in which text is shown.
+_TURNS_TEXT = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 Weights = Annotated[
     str,
@@ -70,16 +84,80 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and e
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, one object a line.")]
 
 
-def stderr_console() -> Console:
-    """Where progress and logs go; obeys NO_COLOR, and draws nothing where there is no terminal."""
+def printable(text: str, *, keep: str = "", longest: int | None = LONGEST) -> str:
+    """A text that is safe on a terminal: names of files come from anywhere.
+
+    Args:
+        text: with names, addresses, reasons of libraries in it.
+        keep: control characters that stay as they are.
+        longest: characters from which it is cut; None for never.
+
+    Returns:
+        One line (unless `keep` has line ends): control characters are escaped, as are bytes that
+        are no text; addresses are without their secrets.
+    """
+    if longest is not None and len(text) > longest:
+        # Before anything is looked for in it: it may have hundreds of millions of characters.
+        text = f"{text[:longest]}… ({len(text)} characters)"
+    text = redact(text)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or _harmless(c) else _escaped(c) for c in text)
+
+
+def _harmless(character: str) -> bool:
+    kind = unicodedata.category(character)
+    return kind not in ("Cc", "Cs", "Zl", "Zp") and character not in _TURNS_TEXT
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python holds a byte that is no text
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def say(text: str, *, longest: int | None = None) -> None:
+    """One line on stdout, for people; JSON has its own escapes."""
+    print(printable(text, longest=longest))
+
+
+def as_cell(text: str) -> Text:
+    """A name for a table: its brackets are no markup."""
+    from rich.text import Text
+
+    return Text(printable(text))
+
+
+def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    class Safe(Console):
+        """Whatever text is printed, it is made safe first."""
+
+        def print(self, *objects: Any, **how: Any) -> None:
+            safe = (printable(one) if isinstance(one, str) else one for one in objects)
+            super().print(*safe, **{"markup": False, **how})
+
+    stream = sys.stderr if stderr else sys.stdout
+    if stream is None:  # closed by whoever started us
+        return Safe(quiet=True)
+    return Safe(stderr=stderr, highlight=False, soft_wrap=stderr, emoji=False)
+
+
+def stderr_console() -> Console:
+    """Where progress and logs go; obeys NO_COLOR, and draws nothing where there is no terminal."""
+    return _console(stderr=True)
+
+
+def stdout_console() -> Console:
+    """Where tables go that are the result."""
+    return _console(stderr=False)
 
 
 def warn(console: Console, text: str) -> None:
     """One line on stderr."""
-    console.print(f"warning: {text}", style="yellow", markup=False)
+    console.print(f"warning: {text}", style="yellow")
 
 
 def human(count: int | None) -> str:

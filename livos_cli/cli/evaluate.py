@@ -16,8 +16,11 @@ from livos_cli.cli.common import (
     PrecisionOption,
     Quiet,
     Weights,
+    as_cell,
+    say,
     short,
     stderr_console,
+    stdout_console,
 )
 
 if TYPE_CHECKING:
@@ -176,13 +179,12 @@ def _benchmark(
     if result.overall is not None:
         _table(result)
     if not quiet:
-        print(short(folder / "results.csv"))
+        say(short(folder / "results.csv"))
         if result.archive is not None:
-            print(short(result.archive))
+            say(short(result.archive))
 
 
 def _table(result: Evaluation) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from livos_cli.evaluation.score import mean_score
@@ -197,14 +199,14 @@ def _table(result: Evaluation) -> None:
         if one.scores:
             score = mean_score(one.scores.values())
             cells = [f"{value:.3f}" for value in (score.jf, score.j, score.f)]
-        table.add_row(one.name, str(len(one.scores)), *cells, fps)
+        table.add_row(as_cell(one.name), str(len(one.scores)), *cells, fps)
     table.add_section()
     overall = result.overall
     objects = sum(len(one.scores) for one in result.sequences)
     table.add_row(
         "all objects", str(objects), *(f"{v:.3f}" for v in (overall.jf, overall.j, overall.f)), ""
     )
-    Console(highlight=False).print(table)
+    stdout_console().print(table)
 
 
 def _long(
@@ -217,7 +219,6 @@ def _long(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from livos_cli.evaluation.long import BIN, evaluate_long
@@ -240,7 +241,7 @@ def _long(
     table = Table("sequence", f"J of 1-{BIN}", f"last {BIN}", f"J by {BIN} frames")
     for run in runs:
         by = " ".join(f"{value:.2f}".lstrip("0") for value in run.bins)
-        table.add_row(run.name, f"{run.first:.3f}", f"{run.last:.3f}", by)
+        table.add_row(as_cell(run.name), f"{run.first:.3f}", f"{run.last:.3f}", by)
     table.add_section()
     table.add_row(
         "mean",
@@ -248,4 +249,4 @@ def _long(
         f"{last:.3f}",
         f"last / first = {ratio:.3f}" if ratio is not None else "",
     )
-    Console(highlight=False).print(table)
+    stdout_console().print(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 
-from livos_cli.cli.common import Json, human
+from livos_cli.cli.common import Json, human, say
 
 
 def info(as_json: Json = False) -> None:
@@ -72,11 +72,11 @@ def info(as_json: Json = False) -> None:
             print(f"{key}:")
             for name, what in value.items():
                 shown = {True: "yes", False: "missing"}.get(what, what)
-                print(f"  {name:22}{shown}")
+                say(f"  {name:22}{shown}")
         elif isinstance(value, list):
-            print(f"{key + ':':16}{'; '.join(value) or 'none'}")
+            say(f"{key + ':':16}{'; '.join(value) or 'none'}")
         else:
-            print(f"{key + ':':16}{'not set' if value is None else value}")
+            say(f"{key + ':':16}{'not set' if value is None else value}")
 
 
 def _physical_memory() -> int | None:

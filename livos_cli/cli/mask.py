@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from typer.core import TyperCommand
 
-from livos_cli.cli.common import Json, Overwrite, Quiet, short, stderr_console, warn
+from livos_cli.cli.common import Json, Overwrite, Quiet, say, short, stderr_console, warn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,8 +111,8 @@ def mask(
         areas = {str(i): int((ids == i).sum()) for i in sorted(set(ids.ravel().tolist()) - {0})}
         print(json.dumps({"mask": str(png), "picture": str(picture), "areas": areas}))
     elif not quiet:
-        print(short(png))
-        print(short(picture))
+        say(short(png))
+        say(short(picture))
 
 
 def _limit(threshold: str | None) -> float | None:

@@ -19,6 +19,7 @@ from livos_cli.cli.common import (
     PrecisionOption,
     Quiet,
     Weights,
+    say,
     short,
 )
 from livos_cli.cli.correct import correction
@@ -37,6 +38,7 @@ from livos_cli.options import (
     parse_colour,
     parse_frame,
 )
+from livos_cli.redact import redact
 
 if TYPE_CHECKING:
     from livos_cli.pipeline import Report
@@ -355,7 +357,7 @@ def segment(
         print(json.dumps(_as_json(found, videos[0])))
     elif not quiet and str(output) != "-":
         for path in found.outputs.values():
-            print(short(path))
+            say(short(path))
 
 
 def _in_one(
@@ -484,7 +486,7 @@ def _as_json(report: Report, video: str) -> dict[str, object]:
     height, width = report.size
     network_height, network_width = report.network_size
     return {
-        "video": video,
+        "video": redact(video),
         "frames": report.frames,
         "seconds": round(report.seconds, 3),
         "objects": list(report.ids),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from livos_cli.cli.common import Device, Quiet, human, short, stderr_console, warn
+from livos_cli.cli.common import Device, Quiet, human, say, short, stderr_console, warn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -181,4 +181,4 @@ class _Display:
             warn(self._console, f"no picture of the log: {error}")
         if not self._quiet:
             for path in outputs:
-                print(f"{short(path)} ({human(path.stat().st_size)})")
+                say(f"{short(path)} ({human(path.stat().st_size)})")

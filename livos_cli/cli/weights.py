@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from livos_cli.cli.common import Json, Overwrite, human, short
+from livos_cli.cli.common import Json, Overwrite, human, say, short
 
 app = typer.Typer(
     help="List, fetch, convert and publish weights.", no_args_is_help=True, rich_markup_mode=None
@@ -27,7 +27,7 @@ def list_weights(as_json: Json = False) -> None:
         if as_json:
             print(json.dumps({"name": name, "where": where, "summary": entry.summary}))
         else:
-            print(f"{name:22}{where:16}{entry.summary}")
+            say(f"{name:22}{where:16}{entry.summary}")
     if not as_json:
         print(f"\nFiles and Hub repositories work too. {HUB_VARIABLE}=owner/repo sets a mirror.")
 
@@ -41,7 +41,7 @@ def download(
     """Fetch weights into the local cache, and print where they are."""
     from livos_cli.weights.locate import locate
 
-    print(locate(weights))
+    say(str(locate(weights)))
 
 
 @app.command()
@@ -77,7 +77,7 @@ def convert(
         tensors, config, target, half=half, overwrite=overwrite,
         calibration=read_calibration(source),
     )  # fmt: skip
-    print(f"{short(target)} ({human(target.stat().st_size)})")
+    say(f"{short(target)} ({human(target.stat().st_size)})")
 
 
 @app.command()
@@ -93,7 +93,7 @@ def push(
     """Publish weights with a model card. Needs HF_TOKEN with write access."""
     from livos_cli.weights.publish import push as publish
 
-    print(publish(weights, repo, private=private))
+    say(publish(weights, repo, private=private))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ __all__ = ["BASE", "LITE", "NORMALISERS", "PRESETS", "SMALL", "TINY", "LiVOSConf
 
 NORMALISERS = ("cumulative", "gated")
 IMAGE_BLOCKS = ("basic", "bottleneck", "efficientnet-lite0")
+WIDEST, DEEPEST = 8192, 100  # channels; blocks of a layer: a configuration alone costs no memory
 
 
 @dataclass(frozen=True)
@@ -58,20 +60,34 @@ class LiVOSConfig:
 
     def _check(self) -> None:
         """Raises ValueError where a value has the wrong type or is out of all proportion."""
+        self._check_types()
+        if self.image_block not in IMAGE_BLOCKS:
+            raise ValueError(f"image_block is {_shown(self.image_block)}")
+        if self.normaliser not in NORMALISERS:
+            raise ValueError(f"normaliser is {_shown(self.normaliser)}")
+        deepest = max(*self.image_depths, *self.mask_depths, self.transformer_blocks)
+        if deepest > DEEPEST:
+            raise ValueError(f"a depth of {deepest} is more than {DEEPEST}")
+        if not all(0 < value < math.inf for value in (*self.std, *(1 + abs(m) for m in self.mean))):
+            raise ValueError(f"mean and std are {_shown((self.mean, self.std))}")
+        if self.embed % 4 or self.embed % self.heads or self.queries % 2:
+            raise ValueError(
+                f"embed {self.embed} must be a multiple of 4 and of heads ({self.heads}), "
+                f"and queries ({self.queries}) even"
+            )
+
+    def _check_types(self) -> None:
         for field in fields(self):
             value, default = getattr(self, field.name), field.default
             values = value if isinstance(default, tuple) else (value,)
             samples = default if isinstance(default, tuple) else (default,)
             if not isinstance(values, tuple) or len(values) != len(samples):
-                raise ValueError(f"{field.name} is {value!r}")
+                raise ValueError(f"{field.name} is {_shown(value)}")
             for one, sample in zip(values, samples, strict=True):
                 good = isinstance(one, (int, float) if isinstance(sample, float) else type(sample))
-                if not good or (isinstance(sample, int) and not 1 <= one <= 8192):
-                    raise ValueError(f"{field.name} is {value!r}")
-        if self.image_block not in IMAGE_BLOCKS:
-            raise ValueError(f"image_block is {self.image_block!r}")
-        if self.normaliser not in NORMALISERS:
-            raise ValueError(f"normaliser is {self.normaliser!r}")
+                good = good and not isinstance(one, bool)  # which Python takes for an int
+                if not good or (isinstance(sample, int) and not 1 <= one <= WIDEST):
+                    raise ValueError(f"{field.name} is {_shown(value)}")
 
     def to_json(self) -> str:
         """The configuration as one line of JSON, the form it has in a weight file's metadata."""
@@ -85,10 +101,12 @@ class LiVOSConfig:
             WeightsError: the text is not such a configuration.
         """
         try:
-            raw: dict[str, Any] = json.loads(text)
+            raw: Any = json.loads(text)
+            if not isinstance(raw, dict):
+                raise ValueError(f"{_shown(raw)} is no table of settings")
             known = {field.name for field in fields(cls)}
             if unknown := sorted(set(raw) - known):
-                raise ValueError(f"unknown settings {', '.join(unknown)}")
+                raise ValueError(f"unknown settings {_shown(unknown)}")
             settings: dict[str, Any] = {
                 key: tuple(value) if isinstance(value, list) else value
                 for key, value in raw.items()
@@ -96,11 +114,20 @@ class LiVOSConfig:
             config = cls(**settings)
             config._check()
             return config
-        except (ValueError, TypeError, AttributeError) as error:
-            raise WeightsError(
-                f"the weights' configuration cannot be read: {error}",
-                "the file may come from a newer livos: try `pip install -U livos`",
-            ) from error
+        except RecursionError:
+            reason = "it is nested too deeply"
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            reason = str(error)
+        raise WeightsError(
+            f"the weights' configuration cannot be read: {reason}",
+            "the file may come from a newer livos: try `pip install -U livos`",
+        )
+
+
+def _shown(value: object) -> str:
+    """A value as an error may quote it, however long it is."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 BASE = LiVOSConfig()

@@ -34,6 +34,7 @@ __all__ = [
 KINDS = ("pairs", *DATASETS, "images", "procedural")
 Pair = tuple[np.ndarray, np.ndarray]  # (H, W, 3) uint8 RGB, (H, W) uint8 ids
 LEAST = 400  # pixels of an object that is worth following or pasting
+LARGEST_ENTRY = 256 << 20  # bytes of an image in a zip
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,16 @@ def load_stills(path: Path, budget: Budget) -> list[Still]:
         return _stills(path, files, lambda name: files[name].read_bytes(), budget)
     try:
         with zipfile.ZipFile(path) as zipped:
-            return _stills(path, sorted(zipped.namelist()), zipped.read, budget)
+
+            def read(name: str) -> bytes:
+                # What it unpacks to is not bounded by the size of the archive.
+                if (size := zipped.getinfo(name).file_size) > LARGEST_ENTRY:
+                    raise InputError(
+                        f"{path}: {name} unpacks to {size:,} bytes", "no image is so large"
+                    )
+                return zipped.read(name)
+
+            return _stills(path, sorted(zipped.namelist()), read, budget)
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read ({error})", "give a folder or a zip") from None
 

@@ -14,7 +14,9 @@ from typing import Any
 import av
 
 from livos_cli.errors import InputError
+from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.options import RawVideo
+from livos_cli.redact import HIDDEN, redact
 from livos_cli.video.mask_names import missing_hint
 
 __all__ = [
@@ -103,7 +105,9 @@ def check_content(path: Path) -> None:
 
 def stem_of(label: str) -> str:
     """What outputs of a stream are called: its URL's last part, or stdin."""
-    tail = label.split("://", 1)[-1].split("?")[0].rstrip("/").rsplit("/", 1)[-1]
+    # Without who signs in: that must not become a name.
+    place = redact(label).split("://", 1)[-1].split("?")[0].removeprefix(f"{HIDDEN}@")
+    tail = place.rstrip("/").rsplit("/", 1)[-1]
     return re.sub(r"[^\w.-]", "_", tail).rsplit(".", 1)[0] or "stream"
 
 
@@ -124,6 +128,8 @@ def open_container(place: Any, label: str, raw: RawVideo | None, *, live: bool) 
     try:
         return av.open(place, **how)
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        if out_of_memory(error):
+            raise too_little_memory(f"to open {label}") from None
         if isinstance(error, PermissionError):
             raise InputError(f"{label} may not be read", "check its permissions") from None
         if isinstance(error, av.error.ArgumentError) and raw is None and not _is_remote(label):

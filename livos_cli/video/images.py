@@ -12,7 +12,9 @@ import numpy as np
 from av.video.reformatter import Colorspace
 
 from livos_cli.errors import InputError
+from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.options import Position
+from livos_cli.video.image_size import check_frame_size
 from livos_cli.video.source import BaseSource, Frame, SourceInfo
 
 __all__ = [
@@ -67,6 +69,7 @@ class ImageFolderSource(BaseSource):
             raise InputError(
                 f"{folder} holds several images named {twice}", "keep one image a frame"
             )
+        check_frame_size(self.paths[0])
         height, width = read_image(self.paths[0]).shape[:2]
         self.info = SourceInfo(
             name=folder.resolve().name,
@@ -106,6 +109,7 @@ class ImageFolderSource(BaseSource):
             InputError: it cannot be read, or has another size than the first.
         """
         path = self.paths[index]
+        check_frame_size(path, (self.info.width, self.info.height))
         rgb = read_image(path)
         if rgb.shape[:2] != (self.info.height, self.info.width):
             raise InputError(
@@ -128,7 +132,12 @@ def read_image(path: Path) -> np.ndarray:
         raise InputError(
             f"{path} cannot be read ({error.strerror})", "is it a broken link?"
         ) from None
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise InputError(f"{path} is not an image that can be read", "is the file complete?")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        if image is not None:
+            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    except cv2.error as error:
+        if out_of_memory(error):
+            raise too_little_memory(f"to read {path}") from None
+    # OpenCV also returns nothing where its own limit of pixels is exceeded.
+    raise InputError(f"{path} is not an image that can be read", "is the file complete?")

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from livos_cli.errors import InputError
+from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.video.images import IMAGE_SUFFIXES
 from livos_cli.video.tiff import Tiff, exif_orientation, turn_upright
 
@@ -57,6 +58,8 @@ def decode_mask_file(path: Path) -> Picture:
         # From bytes, never by name: FFmpeg takes m%03d.png for a pattern, and reads other files.
         return _decode(data)
     except (av.error.FFmpegError, OSError, ValueError, IndexError, struct.error, cv2.error) as e:
+        if out_of_memory(e):
+            raise too_little_memory(f"to read the mask {path}") from None
         reason = getattr(e, "strerror", None) or str(e).splitlines()[0]
         if isinstance(e, struct.error):  # numbers that are not there
             reason = "it is cut or damaged"

@@ -13,6 +13,7 @@ import numpy as np
 from livos_cli.errors import InputError, UsageError
 from livos_cli.options import SegmentOptions
 from livos_cli.video.container import is_url
+from livos_cli.video.image_size import check_mask_sizes
 from livos_cli.video.images import list_images, natural_key
 from livos_cli.video.mask_image import ColourTable, Style, judge_style, read_mask
 from livos_cli.video.mask_names import (
@@ -92,6 +93,7 @@ class KeyMasks:
         self._by_frame: dict[int, list[tuple[int | None, Path]]] = {}
         self._first: list[tuple[int | None, Path]] | None = None
         self._black: dict[Path, bool] = {}  # of those that have been read
+        self._measured = False  # whether all are known to be of a bearable size
         self.object_names: dict[int, str] = {}  # of object folders: id -> folder name
         self._path = path
         check_mask_exists(path)
@@ -222,6 +224,10 @@ class KeyMasks:
         height: int,
         warn: Callable[[str], None] = lambda _: None,
     ) -> np.ndarray:
+        if not self._measured:
+            self._measured = True
+            every = [self._first or [], *self._by_frame.values()]
+            check_mask_sizes((path for parts in every for _, path in parts), width, height)
         parts = self._by_frame[frame] if frame is not None else self._first or []
         whole: np.ndarray | None = None
         for own, path in parts:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-__all__ = ["Part", "keyhole", "parts_of"]
+__all__ = ["MOST_CORNERS", "Part", "keyhole", "parts_of", "within"]
 
 Part = tuple[np.ndarray, list[np.ndarray]]  # outline and holes, each (K, 2) int32 x, y
+# Of one object in one frame; real masks have some hundreds. Noise has hundreds of thousands, which
+# no tool takes, and which would take hours: the time of `keyhole` goes with their square.
+MOST_CORNERS = 10_000
 
 
 def parts_of(mask: np.ndarray) -> list[Part]:
@@ -33,6 +36,50 @@ def parts_of(mask: np.ndarray) -> list[Part]:
         if parent >= 0:
             parts[parent][1].append(contour[:, 0])
     return sorted(parts.values(), key=lambda part: -cv2.contourArea(part[0]))
+
+
+def within(parts: list[Part], most: int = MOST_CORNERS) -> tuple[list[Part], int]:
+    """As much of an object's outlines as may be written.
+
+    Args:
+        parts: as `parts_of` gives them, largest first.
+        most: corners of all of them, at most.
+
+    Returns:
+        Parts with their largest holes, and how many outlines and holes had to be left out or be
+        drawn with fewer corners.
+    """
+    loops = [
+        (cv2.contourArea(loop), part, loop)
+        for part, (outline, holes) in enumerate(parts)
+        for loop in (outline, *holes)
+    ]
+    if sum(len(loop) for *_, loop in loops) <= most:
+        return parts, 0
+    kept: dict[int, Part] = {}
+    left, lost = most, 0
+    # Largest first, which of a part is its outline.
+    for _, part, loop in sorted(loops, key=lambda one: -one[0]):
+        is_outline = loop is parts[part][0]
+        if is_outline and not kept and len(loop) > left:
+            loop, lost = _simplified(loop, left), lost + 1
+        if len(loop) > left or not (is_outline or part in kept):
+            lost += 1
+            continue
+        left -= len(loop)
+        if is_outline:
+            kept[part] = (loop, [])
+        else:
+            kept[part][1].append(loop)
+    return list(kept.values()), lost
+
+
+def _simplified(outline: np.ndarray, most: int) -> np.ndarray:
+    """An outline with no more corners than that, as near to it as that allows."""
+    reach = 1.0
+    while len(fewer := cv2.approxPolyDP(outline, reach, True)[:, 0]) > most:
+        reach *= 1.5
+    return fewer
 
 
 def keyhole(part: Part) -> np.ndarray:
@@ -76,9 +123,11 @@ def _bridges(loops: list[np.ndarray]) -> tuple[list[int], dict[int, tuple[int, i
     square = np.full(len(points), np.inf, np.float32)
     nearest = np.zeros((len(points), 2), np.int64)
     order, joins = [0], {0: (0, 0, 0)}
+    outside = np.ones(len(loops), bool)
     while True:
         square[owner == order[-1]] = np.inf
-        waiting = np.flatnonzero(~np.isin(owner, order))
+        outside[order[-1]] = False
+        waiting = np.flatnonzero(outside[owner])
         if not len(waiting):
             return order, joins
         joined = loops[order[-1]].astype(np.float32)

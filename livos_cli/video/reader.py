@@ -14,7 +14,9 @@ from typing import Any
 import av
 
 from livos_cli.errors import InputError, UsageError
+from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.options import Position, RawVideo
+from livos_cli.redact import redact
 from livos_cli.video.colour import depth_of, matrix_of, orientation_of, to_rgb
 from livos_cli.video.container import (
     PATIENCE,
@@ -102,7 +104,7 @@ class VideoSource(BaseSource):
         live = str(source) == "-" or is_url(source)
         path = None if live else Path(source)
         self._from_file = path is not None
-        self.label = "stdin" if str(source) == "-" else str(source)
+        self.label = "stdin" if str(source) == "-" else redact(str(source))
         self._allow_truncated = allow_truncated
         self._keep_audio, self._keep_picture = keep_audio, keep_picture
         self._pixel_bytes = 9 if keep_picture else 3
@@ -176,6 +178,8 @@ class VideoSource(BaseSource):
                 if isinstance(error, av.error.ExitError):
                     self._damaged(f"nothing came for {PATIENCE} s")
                     break
+                if out_of_memory(error):
+                    raise too_little_memory(f"to decode {self.label}") from None
                 # With --allow-truncated a bad packet costs its own frames only.
                 self._damaged(f"damaged data ({reason_of(error)})")
                 bad += 1

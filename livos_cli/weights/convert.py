@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from livos_cli.errors import OutputError, WeightsError
+from livos_cli.errors import LivosError, OutputError, WeightsError
 from livos_cli.files import write_whole
+from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.calibration import Calibration
 from livos_cli.network.config import BASE, SMALL, LiVOSConfig
 from livos_cli.network.model import LiVOS
 
 __all__ = [
     "METADATA_KEY",
+    "check_shapes",
     "infer_config",
     "read_calibration",
     "read_checkpoint",
     "remap_keys",
     "write_safetensors",
 ]
+
+T = TypeVar("T")
 
 METADATA_KEY = "livos_config"
 CALIBRATION_KEY = "livos_certainty"
@@ -42,21 +49,31 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], LiVOSConfig]:
     """
     if not path.is_file():
         raise WeightsError(f"the weights file {path} does not exist", "check the path")
-    metadata: dict[str, str] = {}
     if path.suffix == ".safetensors":
-        try:
-            with safetensors.safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (safetensors.SafetensorError, OSError, ValueError) as error:
-            raise WeightsError(
-                f"the weights file {path} is damaged ({error})", "download or copy it again"
-            ) from None
-    else:
-        tensors = _read_pickle(path)
-    tensors = remap_keys(tensors)
-    text = metadata.get(METADATA_KEY)
-    return tensors, LiVOSConfig.from_json(text) if text else infer_config(tensors, path)
+        return _read_safetensors(path)
+    tensors = remap_keys(_read_pickle(path))
+    return tensors, infer_config(tensors, path)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], LiVOSConfig]:
+    """Only what has the right shapes is read: a file may be any other network's, and large."""
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            text = (file.metadata() or {}).get(METADATA_KEY)
+            names = list(file.keys())
+            shapes = remap_keys({n: torch.Size(file.get_slice(n).get_shape()) for n in names})
+            config = LiVOSConfig.from_json(text) if text else infer_config(shapes, path)
+            check_shapes(shapes, config, path)
+            return remap_keys({name: file.get_tensor(name) for name in names}), config
+    except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: BaseException) -> LivosError:
+    if out_of_memory(error):
+        return too_little_memory(f"to read the weights {path}")
+    reason = (str(error) or type(error).__name__).splitlines()[0][:160]
+    return WeightsError(f"the weights file {path} is damaged ({reason})", "copy it again")
 
 
 def read_calibration(path: Path) -> Calibration | None:
@@ -77,8 +94,12 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         magic = file.read(2)
     if magic != b"PK" and not magic.startswith(b"\x80"):  # neither torch's zip nor a pickle
         raise WeightsError(f"the weights file {path} is damaged", "download or copy it again")
+    if magic == b"PK":
+        _check_archive(path)
     try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch about odd pickles: an error follows, or none
+            loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error) or "GLOBAL" in str(error) or "weights_only" in str(error):
             raise WeightsError(
@@ -86,20 +107,42 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
                 "weights from an unknown place can harm this machine: get a .safetensors file",
             ) from None
         raise WeightsError(f"the weights file {path} is damaged", "download it again") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"the weights file {path} is damaged ({reason})", "download or copy it again"
-        ) from None
+    except Exception as error:  # a damaged pickle can fail in any way; no code of it was run
+        raise _damaged(path, error) from None
     for key in ("state_dict", "model", "weights", "network"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise WeightsError(f"{path} is not a table of tensors", "is it a LiVOS checkpoint?")
+    if not isinstance(loaded, dict) or not all(
+        isinstance(name, str) and _is_plain(value) for name, value in loaded.items()
+    ):
+        raise WeightsError(f"{path} is not a table of named tensors", "is it a LiVOS checkpoint?")
     return loaded
 
 
-def remap_keys(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor of numbers as a network has them: not sparse, quantised, complex."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and not (value.is_quantized or value.is_complex() or value.is_meta)
+    )
+
+
+def _check_archive(path: Path) -> None:
+    """torch packs without compression: what claims to hold more than its size would fill memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise _damaged(path, error) from None
+    if claimed > 4 * (size := path.stat().st_size):
+        raise WeightsError(
+            f"the weights file {path} of {size:,} bytes would unpack to {claimed:,}",
+            "torch writes no such files: do not trust where it came from",
+        )
+
+
+def remap_keys(tensors: dict[str, T]) -> dict[str, T]:
     """Published names -> this network's: wrappers' prefixes and training-only tensors go.
 
     A pure function; everything it keeps is then loaded strictly.
@@ -113,16 +156,45 @@ def remap_keys(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def infer_config(tensors: dict[str, Tensor], path: Path) -> LiVOSConfig:
+def shapes_of(config: LiVOSConfig) -> dict[str, torch.Size]:
+    """The tensors that a network of this configuration has; takes no memory for them."""
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in LiVOS(config).state_dict().items()}
+
+
+def check_shapes(shapes: dict[str, torch.Size], config: LiVOSConfig, path: Path) -> None:
+    """Raises WeightsError unless these are the tensors of a network of this configuration.
+
+    Before one is made: a few bytes can ask for widths that fill any memory.
+    """
+    wanted = shapes_of(config)
+    reason = ""
+    if missing := sorted(wanted.keys() - shapes.keys()):
+        reason = f"{len(missing)} tensors are missing, {missing[0]} first"
+    elif more := sorted(shapes.keys() - wanted.keys()):
+        reason = f"{len(more)} tensors are too many, {more[0][:80]} first"
+    elif name := next((n for n, shape in wanted.items() if shapes[n] != shape), ""):
+        reason = f"{name} is {list(shapes[name])}, not {list(wanted[name])}"
+    if reason:
+        raise WeightsError(
+            f"{path} does not fit its own configuration ({reason})",
+            "the file is damaged or of another network",
+        )
+
+
+def infer_config(tensors: Mapping[str, Tensor | torch.Size], path: Path) -> LiVOSConfig:
     """The published configuration whose shapes these tensors have.
+
+    Args:
+        tensors: tensors, or shapes alone, under this network's names.
+        path: where they are from, for the error.
 
     Raises:
         WeightsError: they fit neither `base` nor `small`.
     """
+    shapes = {k: v.shape if isinstance(v, Tensor) else v for k, v in tensors.items()}
     for config in (BASE, SMALL):
-        with torch.device("meta"):
-            expected = LiVOS(config).state_dict()
-        if {k: v.shape for k, v in expected.items()} == {k: v.shape for k, v in tensors.items()}:
+        if shapes_of(config) == shapes:
             return config
     raise WeightsError(
         f"{path} is not a LiVOS checkpoint that can be recognised",

@@ -12,7 +12,7 @@ from livos_cli.errors import WeightsError
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.model import LiVOS
 from livos_cli.network.prepare import to_device
-from livos_cli.weights.convert import read_calibration, read_checkpoint
+from livos_cli.weights.convert import check_shapes, read_calibration, read_checkpoint
 from livos_cli.weights.locate import locate
 from livos_cli.weights.registry import REGISTRY
 
@@ -37,6 +37,7 @@ def read_weights(weights: str | Path) -> tuple[dict[str, torch.Tensor], LiVOSCon
 
 def build(tensors: dict[str, torch.Tensor], config: LiVOSConfig, path: Path) -> LiVOS:
     """A float32 network with these weights; strictly: nothing missing, nothing left over."""
+    check_shapes({name: tensor.shape for name, tensor in tensors.items()}, config, path)
     model = LiVOS(config)
     try:
         model.load_state_dict(tensors, strict=True)

@@ -20,8 +20,9 @@ import av
 import cv2
 import numpy as np
 
-from livos_cli.errors import KindError, OutputError
+from livos_cli.errors import KindError, LivosError, OutputError, UsageError
 from livos_cli.files import create, temporary_of
+from livos_cli.memory import HINT, out_of_memory, too_little_memory
 from livos_cli.options import Look, RunOptions
 from livos_cli.video.source import Frame, SourceInfo
 
@@ -108,6 +109,8 @@ class Stdout:
     name = "stdout"
 
     def __init__(self) -> None:
+        if sys.stdout is None:
+            raise UsageError("-o - writes to stdout, which is closed", "pipe it on, or redirect it")
         self._file = sys.stdout.buffer
 
     def write(self, data: bytes) -> int:
@@ -229,9 +232,16 @@ def _rename_to_free(temporary: Path, path: Path) -> None:
         temporary.unlink()
 
 
-def cannot_write(path: Path | Stdout, error: BaseException) -> OutputError:
+def cannot_write(path: Path | Stdout, error: BaseException) -> LivosError:
     """The error of a result that could not be written, with the system's reason."""
+    if out_of_memory(error):
+        return too_little_memory(f"to write {path.name}")
     reason = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, av.error.ExternalError):  # x264 and others say no more than that
+        return OutputError(
+            f"cannot write {path.name}: its encoder failed ({reason})",
+            f"most likely it had too little memory: {HINT}",
+        )
     if isinstance(path, Stdout):
         return OutputError(f"cannot write to stdout ({reason})", "did its reader end early?")
     if isinstance(error, av.error.FFmpegError) and not isinstance(error, (OSError, MemoryError)):

@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from livos_cli.files import open_own
 from livos_cli.video.palette import palette_of
-from livos_cli.video.polygons import keyhole, parts_of
+from livos_cli.video.polygons import MOST_CORNERS, Part, keyhole, parts_of, within
 from livos_cli.video.sinks.base import Decided, Job, Named, Partial, Stdout, cannot_write
 from livos_cli.video.sinks.masks import FileAFrame, frame_name
 from livos_cli.video.source import Frame
@@ -29,6 +29,34 @@ def _objects(decided: Decided) -> Iterator[tuple[int, np.ndarray]]:
     for object_id in np.flatnonzero(decided.areas):
         if object_id:
             yield int(object_id), decided.ids == object_id
+
+
+class _Outlines:
+    """The outlines of each object; tells in its sink's warnings where some had to be left out."""
+
+    def __init__(self, warnings: list[str]) -> None:
+        self._warnings = warnings
+        self._first = ""
+        self._count = 0
+
+    def of(self, frame: Frame, decided: Decided) -> Iterator[tuple[int, list[Part]]]:
+        """Each object that is seen, by id, and its parts."""
+        for object_id, on in _objects(decided):
+            parts, lost = within(parts_of(on))
+            if lost:
+                self._tell(f"object {object_id} in frame {frame.index}")
+            yield object_id, parts
+
+    def _tell(self, which: str) -> None:
+        if self._count:
+            self._warnings.pop()  # what was told so far: nobody else tells while frames come
+        self._first = self._first or which
+        self._count += 1
+        self._warnings.append(
+            f"outlines of more than {MOST_CORNERS:,} corners are not written whole: their smallest "
+            f"holes and parts are left out ({self._count} times, first of {self._first}); masks of "
+            "--save png have every pixel"
+        )
 
 
 def _segmentation(on: np.ndarray) -> dict[str, Any]:
@@ -57,7 +85,7 @@ class JsonLines(Named):
             self._partial.abandon()
             raise cannot_write(path, error) from None
 
-    def objects(self, decided: Decided) -> list[dict[str, Any]]:
+    def objects(self, frame: Frame, decided: Decided) -> list[dict[str, Any]]:
         """What a line says of each object."""
         raise NotImplementedError
 
@@ -66,7 +94,7 @@ class JsonLines(Named):
             "frame": frame.index,
             "time": round(float(frame.pts * self._job.info.time_base), 6),
             "size": list(decided.ids.shape),
-            "objects": self.objects(decided),
+            "objects": self.objects(frame, decided),
         }
         if frame.name is not None:
             line["name"] = frame.name
@@ -103,7 +131,7 @@ class RleLines(JsonLines):
     An object has its "certainty" where there is one.
     """
 
-    def objects(self, decided: Decided) -> list[dict[str, Any]]:
+    def objects(self, frame: Frame, decided: Decided) -> list[dict[str, Any]]:
         known = {i: {"certainty": round(value, 3)} for i, value in decided.certainty.items()}
         return [{"id": i, **_segmentation(on), **known.get(i, {})} for i, on in _objects(decided)]
 
@@ -111,16 +139,20 @@ class RleLines(JsonLines):
 class ContourLines(JsonLines):
     """Polygons: `"polygons": [{"outline": [[x, y], …], "holes": [[[x, y], …], …]}, …]`."""
 
-    def objects(self, decided: Decided) -> list[dict[str, Any]]:
+    def __init__(self, path: Path | Stdout, job: Job) -> None:
+        super().__init__(path, job)
+        self._outlines = _Outlines(self.warnings)
+
+    def objects(self, frame: Frame, decided: Decided) -> list[dict[str, Any]]:
         return [
             {
                 "id": object_id,
                 "polygons": [
                     {"outline": outline.tolist(), "holes": [hole.tolist() for hole in holes]}
-                    for outline, holes in parts_of(on)
+                    for outline, holes in parts
                 ],
             }
-            for object_id, on in _objects(decided)
+            for object_id, parts in self._outlines.of(frame, decided)
         ]
 
 
@@ -225,12 +257,16 @@ class YoloFolder(FileAFrame):
 
     suffix = ".txt"
 
+    def __init__(self, path: Path | Stdout, job: Job) -> None:
+        super().__init__(path, job)
+        self._outlines = _Outlines(self.warnings)
+
     def content(self, frame: Frame, decided: Decided) -> bytes:
         height, width = decided.ids.shape
         size = np.array([width, height])
         lines = []
-        for object_id, on in _objects(decided):
-            for part in parts_of(on):
+        for object_id, parts in self._outlines.of(frame, decided):
+            for part in parts:
                 line = keyhole(part)
                 if len(line) < 3:  # a line is a polygon from three points on
                     line = np.concatenate([line, np.repeat(line[-1:], 3 - len(line), axis=0)])
@@ -257,12 +293,16 @@ class ContourSvgs(FileAFrame):
 
     suffix = ".svg"
 
+    def __init__(self, path: Path | Stdout, job: Job) -> None:
+        super().__init__(path, job)
+        self._outlines = _Outlines(self.warnings)
+
     def content(self, frame: Frame, decided: Decided) -> bytes:
         height, width = decided.ids.shape
         palette = palette_of(self._job.look.palette)
         paths = []
-        for object_id, on in _objects(decided):
-            loops = [loop for outline, holes in parts_of(on) for loop in (outline, *holes)]
+        for object_id, parts in self._outlines.of(frame, decided):
+            loops = [loop for outline, holes in parts for loop in (outline, *holes)]
             data = " ".join(
                 "M" + " ".join(f"{x + 0.5:g},{y + 0.5:g}" for x, y in loop.tolist()) + "Z"
                 for loop in loops

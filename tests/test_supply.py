@@ -1,0 +1,74 @@
+"""What is installed: every package has a fixed version and a licence that is listed; the audit."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+
+def plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pinned() -> set[str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+(; .+)?", line) for line in lines[1:])
+    return {plain(line.split("==")[0]) for line in lines[1:]}
+
+
+def test_every_fixed_package_has_its_licence_listed() -> None:
+    text = (ROOT / "docs" / "licences.md").read_text()
+    rows = re.findall(r"^\| ([\w-]+) \| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
+    listed = {
+        name: licence.strip() for name, licence, _ in rows if name not in ("package", "wheel")
+    }
+    assert set(listed) == pinned()
+    assert not [name for name, licence in listed.items() if licence in ("?", "not installed here")]
+    assert "x264" in text
+    assert "GPL" in text
+
+
+def test_the_table_is_what_the_metadata_says() -> None:
+    """Of the packages that are installed here; versions may differ from machine to machine."""
+    made = subprocess.run(
+        [sys.executable, str(ROOT / ".ci" / "licences")], capture_output=True, text=True, check=True
+    )
+    text = (ROOT / "docs" / "licences.md").read_text()
+    for line in made.stdout.splitlines():
+        if "not installed here" not in line:
+            assert line in text, line
+
+
+def test_the_audit_is_pinned_and_part_of_the_gate() -> None:
+    assert {"pip-audit", "cyclonedx-python-lib", "packageurl-python"} <= pinned()
+    assert ".ci/audit " in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.slow
+def test_the_audit_without_a_network_says_so_and_ends_well() -> None:
+    if os.name == "nt":
+        pytest.skip("a script for bash")
+    nowhere = {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_EXTRA_INDEX_URL": "",
+        "PIP_FIND_LINKS": "",
+    }
+    started = time.monotonic()
+    done = subprocess.run(
+        [str(ROOT / ".ci" / "audit"), str(ROOT)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **nowhere},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("pip-audit: not run: it cannot be installed")
+    assert len(done.stdout.splitlines()) == 1
+    assert time.monotonic() - started < 120
