@@ -8,6 +8,7 @@ __all__ = [
     "LivosError",
     "OutputError",
     "PastEndError",
+    "ReaderGoneError",
     "UsageError",
     "WeightsError",
 ]
@@ -48,6 +49,12 @@ class PastEndError(InputError):
 
 class OutputError(LivosError):
     """A result that cannot be written."""
+
+
+class ReaderGoneError(OutputError):
+    """Whoever read our stdout has ended, as `head` does; no fault, so nothing is said."""
+
+    exit_code = 141  # what shells report of a program that SIGPIPE ended
 
 
 class WeightsError(LivosError):

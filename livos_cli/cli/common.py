@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -19,9 +22,12 @@ __all__ = [
     "PrecisionOption",
     "Quiet",
     "Weights",
+    "clock",
+    "command",
     "human",
     "short",
     "stderr_console",
+    "typed",
     "warn",
 ]
 
@@ -80,6 +86,26 @@ def stderr_console() -> Console:
 def warn(console: Console, text: str) -> None:
     """One line on stderr."""
     console.print(f"warning: {text}", style="yellow", markup=False)
+
+
+def clock(seconds: float) -> str:
+    """A time for people, as options take it: 1:02.5."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    text = f"{rest:04.1f}"
+    return f"{hours}:{minutes:02}:{text}" if hours else f"{minutes}:{text}"
+
+
+def command(*words: object) -> str:
+    """A command that can be copied into a shell; see `typed` for paths."""
+    if os.name == "nt":
+        return subprocess.list2cmdline([str(word) for word in words])
+    return shlex.join(str(word) for word in words)
+
+
+def typed(path: str | Path) -> str:
+    """A path as an argument that is not taken for an option."""
+    return f"./{path}" if str(path).startswith("-") and str(path) != "-" else str(path)
 
 
 def human(count: int | None) -> str:

@@ -7,6 +7,7 @@ back how many frames there are.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from livos_cli.errors import OutputError
+from livos_cli.errors import OutputError, ReaderGoneError
 from livos_cli.options import Look, RunOptions
 from livos_cli.video.source import Frame, SourceInfo
 
@@ -212,6 +213,8 @@ def cannot_write(path: Path | Stdout, error: BaseException) -> OutputError:
     """The error of a result that could not be written, with the system's reason."""
     reason = getattr(error, "strerror", None) or str(error)
     if isinstance(path, Stdout):
+        if getattr(error, "errno", None) == errno.EPIPE:
+            return ReaderGoneError("whoever read stdout has ended")
         return OutputError(f"cannot write to stdout ({reason})", "did its reader end early?")
     return OutputError(
         f"cannot write {path} ({reason})", "choose another place with -o, or free some space"
