@@ -66,11 +66,16 @@ def main() -> None:
     # A polite kill or a closed terminal cleans up as Ctrl-C does; shells report 128 + the signal.
     for number in heeded(("SIGTERM", "SIGHUP")):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
+    stdout = sys.stdout
     try:
         code = app(prog_name="livos", standalone_mode=False)
         sys.stdout.flush()
     except ReaderGoneError as error:
         _leave_quietly(error.exit_code)
+    except SystemExit:
+        if sys.stdout is not stdout:  # typer has met the closed pipe, and put that aside
+            _leave_quietly(ReaderGoneError.exit_code)
+        raise
     except LivosError as error:
         _fail(error)
     except (KeyboardInterrupt, typer.Abort):

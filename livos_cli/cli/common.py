@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+from livos_cli.options import DEVICES, PRECISIONS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,11 +28,29 @@ __all__ = [
     "clock",
     "command",
     "human",
+    "one_of",
     "short",
     "stderr_console",
     "typed",
     "warn",
 ]
+
+
+def one_of(*names: str) -> Callable[[str], list[str]]:
+    """What a shell offers for an option's value; after a comma, for the next one of a list."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+    return complete
+
+
+def _known_weights(incomplete: str) -> list[str]:
+    from livos_cli.weights.registry import REGISTRY
+
+    return [name for name in REGISTRY if name.startswith(incomplete)]
+
 
 Weights = Annotated[
     str,
@@ -37,11 +58,17 @@ Weights = Annotated[
         "--weights",
         "-w",
         metavar="WEIGHTS",
+        autocompletion=_known_weights,
         help="A name (see `livos weights list`), a file, or owner/repo[@revision][:file] on the "
         "Hugging Face Hub.",
     ),
 ]
-Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=one_of(*DEVICES)
+    ),
+]
 PrecisionOption = Annotated[
     str,
     typer.Option(
@@ -49,6 +76,7 @@ PrecisionOption = Annotated[
         metavar="NAME",
         help="auto, fp32, fp16 or bf16. auto: fp16 on CUDA, bf16 on CPUs "
         "with tiles for it (AMX), else fp32.",
+        autocompletion=one_of(*PRECISIONS),
     ),
 ]
 MaxSize = Annotated[

@@ -8,7 +8,13 @@ from dataclasses import replace
 from livos_cli.errors import UsageError
 from livos_cli.options import RunOptions
 
-__all__ = ["asked_for", "with_default"]
+__all__ = ["KIND_NAMES", "asked_for", "with_default"]
+
+# Those of `video.sinks.KINDS`, which takes PyAV to import: too long for a key press.
+KIND_NAMES = (
+    "mask", "overlay", "png", "alpha", "matte", "cutout", "objects", "rle", "coco", "yolo",
+    "contours",
+)  # fmt: skip
 
 ONE, MANY = ("mask", "overlay"), ("mask",)  # a person wants to look at one; a batch is for machines
 

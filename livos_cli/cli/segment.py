@@ -18,14 +18,19 @@ from livos_cli.cli.common import (
     PrecisionOption,
     Quiet,
     Weights,
+    one_of,
     short,
 )
 from livos_cli.cli.display import Display
-from livos_cli.cli.kinds import asked_for, with_default
+from livos_cli.cli.kinds import KIND_NAMES, asked_for, with_default
 from livos_cli.cli.stop import Stop
 from livos_cli.cli.usage import no_mask
 from livos_cli.errors import InterruptionError, UsageError
 from livos_cli.options import (
+    ALPHA_CODECS,
+    CONTOURS,
+    DIRECTIONS,
+    MATTE_CODECS,
     Keep,
     Look,
     Position,
@@ -44,7 +49,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   livos segment video.mp4 -m first.png
-  livos segment video.mp4 -m video.00200.png --from 200f --direction both -o out
+  livos segment video.mp4 -m video.00200.png --direction both -o out
   livos segment videos/ -m masks/ -o out --save mask,png --dry-run"""
 
 
@@ -87,6 +92,7 @@ def segment(
         typer.Option(
             "--save",
             metavar="KIND",
+            autocompletion=one_of(*KIND_NAMES),
             help="mask, overlay, png, alpha, matte, cutout, objects, rle, coco, yolo or contours; "
             "repeatable, or with commas. [default: mask,overlay; what -o's suffix says; mask for "
             "many videos]",
@@ -123,7 +129,12 @@ def segment(
         ),
     ] = None,
     direction: Annotated[
-        str, typer.Option(metavar="WAY", help="From there: forward, backward or both.")
+        str,
+        typer.Option(
+            metavar="WAY",
+            help="From there: forward, backward or both.",
+            autocompletion=one_of(*DIRECTIONS),
+        ),
     ] = "forward",
     drop: Annotated[
         Optional[list[str]],
@@ -175,11 +186,20 @@ def segment(
         ),
     ] = None,
     alpha_codec: Annotated[
-        str, typer.Option(metavar="NAME", help="Of alpha: prores, vp9 or png.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Of alpha: prores, vp9 or png.",
+            autocompletion=one_of(*ALPHA_CODECS),
+        ),
     ] = "prores",
     matte_codec: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Of matte: ffv1 (8 bits), ffv1-16 (16) or prores (10)."),
+        typer.Option(
+            metavar="NAME",
+            help="Of matte: ffv1 (8 bits), ffv1-16 (16) or prores (10).",
+            autocompletion=one_of(*MATTE_CODECS),
+        ),
     ] = "ffv1",
     background: Annotated[
         str,
@@ -188,7 +208,10 @@ def segment(
         ),
     ] = "green",
     contours: Annotated[
-        str, typer.Option(metavar="FORMAT", help="Of contours: svg or json.")
+        str,
+        typer.Option(
+            metavar="FORMAT", help="Of contours: svg or json.", autocompletion=one_of(*CONTOURS)
+        ),
     ] = "svg",
     opacity: Annotated[
         float, typer.Option(help="Of overlay: how much the tint covers.", min=0, max=1)

@@ -61,8 +61,8 @@ def explained(error: Any, arguments: list[str]) -> UsageError:
     path = context.command_path if context is not None else "livos"
     group = context.command if context is not None else None
     commands = list(getattr(group, "commands", ()))
-    if commands and arguments and arguments[0] in commands:
-        path = f"{path} {arguments[0]}"  # the parser of the group read it
+    if context is None and arguments and not arguments[0].startswith("-"):
+        path = f"{path} {arguments[0]}"  # the parser alone knows no command
     message = _lower(" ".join(str(error.format_message()).split()).rstrip("."))
     help_hint = f"see `{path} --help`"
     name = path.rpartition(" ")[2]
