@@ -17,9 +17,9 @@ from livos_cli.errors import InputError, UsageError
 from livos_cli.evaluation.score import jaccard
 from livos_cli.options import Position, SegmentOptions
 from livos_cli.video.mask_checks import check_meant
-from livos_cli.video.mask_names import frame_of_single, last_number
 from livos_cli.video.palette import decode_index_png
 from livos_cli.video.positions import settle
+from livos_cli.video.single_mask import frame_of_single
 
 FRAMES = 10
 CHEAP = ["--device", "cpu", "--max-size", 64]
@@ -87,13 +87,6 @@ def test_names_of_image_folders() -> None:
     assert frame_of_single(Path("shot.00007.png"), "shot", images) == 2
     assert frame_of_single(Path("shot.00002.png"), "shot", images) is None
     assert frame_of_single(Path("shot.first.png"), "shot", images) is None
-
-
-def test_last_digits_of_key_masks() -> None:
-    assert last_number("00012") == 12
-    assert last_number("frame_000012") == 12
-    assert last_number("clip2.00012") == 12
-    assert last_number("clip") is None
 
 
 def test_a_name_begins_there(place: Path, made: list[Any], livos: Any) -> None:

@@ -9,9 +9,9 @@ from livos_cli.errors import InputError, PastEndError, UsageError
 from livos_cli.options import Drop, Position, SegmentOptions, Times
 from livos_cli.video.container import is_url, stem_of
 from livos_cli.video.images import list_images
-from livos_cli.video.mask_names import frame_of_single, looks_numbered
 from livos_cli.video.masks import KeyMasks, settle_origin
 from livos_cli.video.reader import open_source
+from livos_cli.video.single_mask import frame_of_single, looks_numbered
 
 __all__ = ["first_key", "frame_at", "settle"]
 

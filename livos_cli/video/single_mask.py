@@ -1,4 +1,4 @@
-"""Which frame a mask belongs to, by its name."""
+"""Which frame a mask that is given alone belongs to, by its name."""
 
 from __future__ import annotations
 
@@ -7,19 +7,9 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["frame_of_single", "last_number", "looks_numbered"]
+__all__ = ["frame_of_single", "looks_numbered"]
 
 DIGITS = 5  # at least so many are a frame number: what `livos mask` writes, and no photo2.png
-
-
-def last_number(stem: str) -> int | None:
-    """The last run of digits in a name, as a frame number; None if there is none.
-
-    `00012`, `frame_000012` and `clip.00012` are all 12. For folders of masks only: there every
-    name is a frame's.
-    """
-    runs = re.findall(r"\d+", stem, re.ASCII)
-    return int(runs[-1]) if runs else None
 
 
 def frame_of_single(
