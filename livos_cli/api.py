@@ -10,7 +10,8 @@ from livos_cli.network.model import LiVOS
 from livos_cli.options import SegmentOptions
 from livos_cli.pipeline import Result, open_video
 from livos_cli.tracking import find, make_tracker
-from livos_cli.video.masks import KeyMasks, settle_origin
+from livos_cli.video.masks import KeyMasks
+from livos_cli.video.positions import settle
 from livos_cli.weights.load import load_model
 
 __all__ = ["segment"]
@@ -45,10 +46,10 @@ def segment(
     """
     options = options or SegmentOptions()
     model = model or load_model(weights, device=device, precision=precision)
-    options = settle_origin(options, Path(mask), video)
+    options, _ = settle(options, Path(mask), video)
     with open_video(video, options) as source:
         keys = KeyMasks(Path(mask), source.info.image_names)
-        keys.scan(source.info.width, source.info.height)
+        keys.scan(source.info.width, source.info.height, trust=options.trust_mask)
         found = find(video, source, keys, make_tracker(model, options), options)
         with closing(found) as results:
             for frame, decided in results:

@@ -11,6 +11,7 @@ __all__ = [
     "LivosError",
     "OutputError",
     "PastEndError",
+    "ReaderGoneError",
     "ShortMemoryError",
     "UsageError",
     "WeightsError",
@@ -57,6 +58,12 @@ class OutputError(LivosError):
 
 class KindError(OutputError):
     """One kind of result cannot hold this video; others may."""
+
+
+class ReaderGoneError(OutputError):
+    """Whoever read our stdout has ended, as `head` does; no fault, so nothing is said."""
+
+    exit_code = 141  # what shells report of a program that SIGPIPE ended
 
 
 class WeightsError(LivosError):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from livos_cli.errors import UsageError
 
@@ -23,9 +24,10 @@ __all__ = [
     "RawVideo",
     "RunOptions",
     "SegmentOptions",
+    "Times",
     "parse_bytes",
     "parse_colour",
-    "parse_frame",
+    "parse_drops",
 ]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -51,23 +53,33 @@ class Position:
     frame: int | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Position:
-        """Read `12.5` (seconds), `1:02:03.5` (h:m:s) or `123f` (frame number, from 0).
+    def parse(cls, text: str, option: str = "", *, bare: Literal["s", "f"] = "s") -> Position:
+        """Read `12.5` or `12s` (seconds), `1:02:03.5` (h:m:s) or `123f` (frame number, from 0).
+
+        Args:
+            text: what the user gave.
+            option: where, for the error.
+            bare: what a whole number alone is. Options that took frame numbers before they took
+                times go on to read it as one.
 
         Raises:
             UsageError: the text is none of these.
         """
-        if match := re.fullmatch(r"(\d+)f", text):
+        if match := re.fullmatch(r"(\d+)f" if bare == "s" else r"(\d+)f?", text, re.ASCII):
             return cls(frame=int(match[1]))
-        if re.fullmatch(r"(\d+:){0,2}\d+(\.\d*)?", text):
+        if re.fullmatch(r"(\d+:){0,2}\d+(\.\d*)?|\d+(\.\d*)?s", text, re.ASCII):
             seconds = 0.0
-            for part in text.split(":"):
+            for part in text.rstrip("s").split(":"):
                 seconds = seconds * 60 + float(part)
             return cls(seconds=seconds)
         raise UsageError(
-            f"'{text}' is not a position in a video",
+            f"{option} '{text}' is not a position in a video".lstrip(),
             "give seconds (12.5), h:m:s (1:02:03.5) or a frame number (123f)",
         )
+
+    def __str__(self) -> str:
+        """As it can be given again."""
+        return f"{self.seconds:g}s" if self.frame is None else f"{self.frame}f"
 
     def before(self, other: Position) -> bool:
         """Whether this is earlier; True where a time and a number cannot be compared."""
@@ -98,17 +110,6 @@ def parse_bytes(text: str) -> int:
     return int(float(match[1]) * units[match[2].upper()])
 
 
-def parse_frame(text: str, option: str) -> int:
-    """Read a frame number, from 0: `120` or `120f`.
-
-    Raises:
-        UsageError: the text is none.
-    """
-    if re.fullmatch(r"\d+f?", text):
-        return int(text.rstrip("f"))
-    raise UsageError(f"'{text}' is not a frame number", f"{option} counts frames from 0, like 120")
-
-
 def parse_colour(text: str) -> tuple[int, int, int]:
     """Read a colour: `green`, `blue`, `black`, `white`, `grey`, or `#00ff00`; RGB, 0 to 255.
 
@@ -129,19 +130,35 @@ class Drop:
     object_id: int
     frame: int  # the first without it
 
-    @classmethod
-    def parse(cls, text: str) -> Drop:
-        """Read `ID@FRAME`.
 
-        Raises:
-            UsageError: the text is no such thing.
-        """
-        if match := re.fullmatch(r"(\d+)@(\d+)f?", text):
-            return cls(int(match[1]), int(match[2]))
-        raise UsageError(
-            f"'{text}' is not ID@FRAME",
-            "give it like 2@120: frame 120 is the first without object 2",
-        )
+@dataclass(frozen=True)
+class Times:
+    """What is given in seconds, but counted in frames; `video.positions.settle` finds them."""
+
+    origin: float | None = None  # where tracking begins
+    drop: tuple[tuple[int, float], ...] = ()  # object, from when on it is not followed
+
+
+def parse_drops(texts: Iterable[str]) -> tuple[tuple[Drop, ...], tuple[tuple[int, float], ...]]:
+    """Read `ID@POS` of each: those by frame number, and those by time.
+
+    Raises:
+        UsageError: a text is no such thing.
+    """
+    by_frame, by_time = [], []
+    for text in texts:
+        object_id, _, place = text.partition("@")
+        if not (object_id.isascii() and object_id.isdecimal() and place):
+            raise UsageError(
+                f"--drop '{text}' is not ID@POS",
+                "give it like 2@120f: object 2, frame 120; or 2@0:05",
+            )
+        position = Position.parse(place, "--drop", bare="f")
+        if position.frame is not None:
+            by_frame.append(Drop(int(object_id), position.frame))
+        else:
+            by_time.append((int(object_id), position.seconds or 0.0))
+    return tuple(by_frame), tuple(by_time)
 
 
 @dataclass(frozen=True)
@@ -190,6 +207,8 @@ class SegmentOptions:
     refine: bool = False  # track frames between two masks from both
     raw: RawVideo | None = None  # the input is bare pictures
     latest: bool = False  # of a live source, leave frames out rather than fall behind
+    trust_mask: bool = False  # take a mask that looks as if it cannot be meant
+    times: Times = Times()  # origin and drops that are given in time
 
     def __post_init__(self) -> None:
         if self.direction not in DIRECTIONS:
@@ -203,7 +222,8 @@ class SegmentOptions:
             raise UsageError(f"--from {origin} is not before --end {end.frame}f", "widen the range")
         if end is not None and self.direction == "backward":
             raise UsageError("--direction backward ends at --from", "leave --end out")
-        if origin is not None and start is not None and self.direction == "forward":
+        begun = origin is not None or self.times.origin is not None
+        if begun and start is not None and self.direction == "forward":
             raise UsageError("--start and --from both say where to begin", "leave --start out")
         if self.refine and self.direction != "forward":
             raise UsageError(

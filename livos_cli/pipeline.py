@@ -28,7 +28,8 @@ from livos_cli.resume import (
 )
 from livos_cli.tracking import find, make_tracker
 from livos_cli.video.container import is_url
-from livos_cli.video.masks import KeyMasks, settle_origin
+from livos_cli.video.masks import KeyMasks
+from livos_cli.video.positions import settle
 from livos_cli.video.preview import Preview
 from livos_cli.video.reader import open_source
 from livos_cli.video.sinks import KINDS, Decided, Job
@@ -133,7 +134,7 @@ def run(
     files = {name: path for name, path in paths.items() if isinstance(path, Path)}
     started = time.monotonic()
     with ExitStack() as stack:
-        options = settle_origin(options, mask, video)
+        options, said = settle(options, mask, video)
         matte = any(kind.matte for kind in kinds)
         before = stamp_of(video)
         journal = None
@@ -151,7 +152,8 @@ def run(
         )
         info = source.info
         keys = KeyMasks(mask, info.image_names)
-        ids, warnings = keys.scan(info.width, info.height)
+        ids, warnings = keys.scan(info.width, info.height, trust=options.trust_mask)
+        warnings = [*said, *warnings]
         _check_drops(options, ids)
         tracker = make_tracker(model, options)
         if journal is not None and journal.state is not None:

@@ -23,6 +23,7 @@ from livos_cli.records import journal_folder
 from livos_cli.spool import read_result, write_result
 from livos_cli.tracking import make_tracker, track
 from livos_cli.video.masks import KeyMasks
+from livos_cli.video.positions import settle
 from livos_cli.video.sinks import KINDS, Decided
 
 __all__ = ["Stretch", "plan_stretches", "remove", "results_of", "work_on_stretch"]
@@ -54,6 +55,7 @@ def plan_stretches(
     Raises:
         UsageError: it cannot be taken apart.
     """
+    options, _ = settle(options, mask, video)
     if options.direction != "forward" or options.origin is not None:
         raise UsageError("--split-at-masks goes forward from the first mask", "leave out --from")
     if options.refine:

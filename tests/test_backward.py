@@ -299,10 +299,10 @@ def test_wrong_usage_is_said_before_any_work(livos: Any, tmp_path: Path) -> None
     cases = [
         (["--direction", "both"], "add --from FRAME"),
         (["--direction", "sideways"], "unknown direction"),
-        (["--from", "x"], "not a frame number"),
+        (["--from", "x"], "is not a position"),
         (["--from", "3", "--end", "2f"], "not before --end"),
         (["--from", "1", "--start", "2f"], "before --start"),
-        (["--drop", "2"], "not ID@FRAME"),
+        (["--drop", "2"], "not ID@POS"),
     ]
     for arguments, said in cases:
         done = livos("segment", video, "-m", mask, "-o", tmp_path / "out", *arguments)

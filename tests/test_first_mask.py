@@ -180,7 +180,7 @@ def test_wrong_usage(two: dict[str, Any], livos: Any, tmp_path: Path) -> None:
         (["--box", box, "--threshold", "9"], 2, "give hints or --threshold"),
         (["--box", box, "--id", 1, "--box", box], 2, "the last hints have no --id"),
         (["--id", 1, "--box", box, "--id", 1, "--box", box], 2, "given twice"),
-        (["--box", box, "--frame", 99], 1, "past the end"),
+        (["--box", box, "--frame", 99], 1, "has no frame at --frame 99f"),
         (["--box", "900,900,950,950"], 2, "outside of the frame"),
         (["--box", box, "-o", "first.jpg"], 2, "is no PNG"),
         (["--threshold", "green"], 2, "is no number"),

@@ -172,16 +172,15 @@ def whole_frames(kind: str, data: bytes) -> int:
         return 0
 
 
-def test_a_reader_that_leaves_is_one_line(clip: dict[str, Path], tmp_path: Path) -> None:
+def test_a_reader_that_leaves_is_no_fault(clip: dict[str, Path], tmp_path: Path) -> None:
     for kind in ("rle", "mask"):
         done = shell(
             f"{LIVOS} segment {clip['video']} -m {clip['mask']} -o - --save {kind} -q "
             "--device cpu | head -c 100 > /dev/null",
             tmp_path,
         )
-        assert done.returncode == 1
-        assert b"Traceback" not in done.stderr
-        assert b"cannot write to stdout" in done.stderr
+        assert done.returncode == 141  # as of a program that SIGPIPE ended
+        assert done.stderr == b""
         assert not list(tmp_path.iterdir())
 
 

@@ -106,11 +106,13 @@ def test_a_source_cut_while_it_is_read(tmp_path: Path, tiny: LiVOS) -> None:
 def test_a_damaged_source_is_resumed_with_the_option_that_is_named(
     tmp_path: Path, tiny: LiVOS
 ) -> None:
-    """Matroska has no index that is read first: that it is cut shows only at its end."""
+    """Packets that hold nonsense are seen only when they are decoded."""
     made = scene(48, 64, 30, objects=2, seed=4)
     whole = write_video(tmp_path / "whole.mkv", [rgb for rgb, _ in made])
     video = tmp_path / "clip.mkv"
-    video.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    data, middle = bytearray(whole.read_bytes()), whole.stat().st_size * 2 // 3
+    data[middle : middle + 400] = bytes(400)
+    video.write_bytes(data)
     mask = write_png(tmp_path / "m.png", made[0][1], "pal8")
     cut = {"video": video, "mask": mask}
     with pytest.raises(InputError, match="--allow-truncated"):

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import sys
-from typing import Annotated
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from livos_cli import __version__
 from livos_cli.cli import bench, evaluate, info, mask, segment, train, weights
-from livos_cli.cli.common import printable
+from livos_cli.cli.panels import PanelCommand
 from livos_cli.cli.stop import heeded
 from livos_cli.cli.streams import complain, reserve_streams, show_traceback
-from livos_cli.redact import redact_logs
+from livos_cli.redact import redact, redact_logs
+
+if TYPE_CHECKING:
+    from livos_cli.errors import LivosError
 
 __all__ = ["app", "main"]
 
 # No reader any more, no space, closed, or a terminal that is gone.
 _STDOUT_FAULTS = (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO)
 
+READER_GONE = 141  # what shells report of a program that SIGPIPE ended
+
 app = typer.Typer(
     name="livos",
     help="Video object segmentation: a video and the mask of its first frame -> every mask.",
+    epilog="\b\nNo mask yet? See a frame with coordinates, box the object, follow it:\n"
+    "  livos mask video.mp4 --show\n"
+    "  livos mask video.mp4 --box 100,50,300,200\n"
+    "  livos segment video.mp4 -m video.first.png",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: brackets stay brackets, and 80 columns are enough
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("segment")(segment.segment)
+app.command("segment", cls=PanelCommand, epilog=segment.EXAMPLES)(segment.segment)
 app.command("mask", cls=mask.OrderedCommand)(mask.mask)
 app.command("info")(info.info)
 app.command("bench")(bench.bench)
@@ -63,43 +73,75 @@ def main() -> None:
     # A polite kill or a closed terminal cleans up as Ctrl-C does; shells report 128 + the signal.
     for number in heeded(("SIGTERM", "SIGHUP")):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
+    stdout = sys.stdout
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="livos", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
+    except SystemExit:
+        if sys.stdout is not stdout:  # typer has met the closed pipe, and put that aside
+            _leave_quietly(READER_GONE)
+        raise
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
         known = _explain(error)
         if known is None:
+            said = f"unexpected {type(error).__name__}: {error}"
+            _tell_json(redact(said), "please report this", 1)
             sys.excepthook = show_traceback  # not earlier: typer sets its own
             raise
         sys.exit(known)
     if code == 130:  # also what typer makes of an interruption
-        complain("interrupted; unfinished results were removed")
+        said = "interrupted; unfinished results were removed"
+        _tell_json(said, "", code)
+        complain(said)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _explain(error: Exception) -> int | None:
     """Say in one line what a user can do about an error; its exit code, None if it is a fault."""
-    from livos_cli.errors import LivosError
+    from livos_cli.errors import LivosError, ReaderGoneError
     from livos_cli.memory import out_of_memory, too_little_memory
 
+    if isinstance(error, ReaderGoneError):
+        _leave_quietly(error.exit_code)
     if isinstance(error, LivosError):
-        complain(str(error))
-        return error.exit_code
-    # Click's own usage errors, whatever package it is vendored in, print themselves.
-    if (show := getattr(error, "show", None)) is not None:
-        if isinstance(said := getattr(error, "message", None), str):
-            error.message = printable(said)  # type: ignore[attr-defined]  # names what was typed
-        show()
-        return getattr(error, "exit_code", 2)
+        return _tell(error)
+    # Click's own usage errors, whatever package it is vendored in, say how by these two.
+    if getattr(error, "show", None) is not None and hasattr(error, "format_message"):
+        from livos_cli.cli.usage import explained
+
+        return _tell(explained(error, sys.argv[1:]))
     if out_of_memory(error):
-        complain(str(too_little_memory()))
-        return 1
+        return _tell(too_little_memory())
     if isinstance(error, OSError) and error.errno in _STDOUT_FAULTS and error.filename is None:
         # Only our own stdout has no file name: whoever read it has gone, or it is full.
+        if error.errno == errno.EPIPE:
+            _leave_quietly(READER_GONE)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
         complain(f"cannot write to stdout ({error.strerror})")
         return 1
     return None
+
+
+def _tell(error: LivosError) -> int:
+    _tell_json(error.message, error.hint, error.exit_code)
+    complain(str(error))
+    return error.exit_code
+
+
+def _tell_json(message: str, hint: str, code: int) -> None:
+    """With --json, errors are a line on stdout too."""
+    before = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
+    if "--json" not in before:
+        return
+    told = {"error": " ".join(message.split()), "hint": " ".join(hint.split()), "exit_code": code}
+    with suppress(OSError):
+        print(json.dumps(told), flush=True)
+
+
+def _leave_quietly(code: int) -> NoReturn:
+    """Whoever read stdout has what it wanted, as with `| head`."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - nothing more is flushed into it
+    sys.exit(code)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 import sys
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from livos_cli.options import DEVICES, PRECISIONS
 from livos_cli.redact import redact
 
 if TYPE_CHECKING:
@@ -26,12 +31,16 @@ __all__ = [
     "Quiet",
     "Weights",
     "as_cell",
+    "clock",
+    "command",
     "human",
+    "one_of",
     "printable",
     "say",
     "short",
     "stderr_console",
     "stdout_console",
+    "typed",
     "warn",
 ]
 
@@ -39,17 +48,40 @@ LONGEST = 2000  # characters of a line for people; a name or a library's reason 
 # Besides the control characters: what changes the order in which text is shown.
 _TURNS_TEXT = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
+
+def one_of(*names: str) -> Callable[[str], list[str]]:
+    """What a shell offers for an option's value; after a comma, for the next one of a list."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+    return complete
+
+
+def _known_weights(incomplete: str) -> list[str]:
+    from livos_cli.weights.registry import REGISTRY
+
+    return [name for name in REGISTRY if name.startswith(incomplete)]
+
+
 Weights = Annotated[
     str,
     typer.Option(
         "--weights",
         "-w",
         metavar="WEIGHTS",
+        autocompletion=_known_weights,
         help="A name (see `livos weights list`), a file, or owner/repo[@revision][:file] on the "
         "Hugging Face Hub.",
     ),
 ]
-Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=one_of(*DEVICES)
+    ),
+]
 PrecisionOption = Annotated[
     str,
     typer.Option(
@@ -57,6 +89,7 @@ PrecisionOption = Annotated[
         metavar="NAME",
         help="auto, fp32, fp16 or bf16. auto: fp16 on CUDA, bf16 on CPUs "
         "with tiles for it (AMX), else fp32.",
+        autocompletion=one_of(*PRECISIONS),
     ),
 ]
 MaxSize = Annotated[
@@ -158,6 +191,26 @@ def stdout_console() -> Console:
 def warn(console: Console, text: str) -> None:
     """One line on stderr."""
     console.print(f"warning: {text}", style="yellow")
+
+
+def clock(seconds: float) -> str:
+    """A time for people, as options take it: 1:02.5."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    text = f"{rest:04.1f}"
+    return f"{hours}:{minutes:02}:{text}" if hours else f"{minutes}:{text}"
+
+
+def command(*words: object) -> str:
+    """A command that can be copied into a shell; see `typed` for paths."""
+    if os.name == "nt":
+        return subprocess.list2cmdline([str(word) for word in words])
+    return shlex.join(str(word) for word in words)
+
+
+def typed(path: str | Path) -> str:
+    """A path as an argument that is not taken for an option."""
+    return f"./{path}" if str(path).startswith("-") and str(path) != "-" else str(path)
 
 
 def human(count: int | None) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from livos_cli.cli.common import human, stderr_console, warn
+from livos_cli.cli.common import clock, human, stderr_console, warn
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from livos_cli.options import SegmentOptions
     from livos_cli.pipeline import Begin, Progress, Report
 
 __all__ = ["Display"]
@@ -31,7 +32,7 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
 
-    def begin(self, begin: Begin) -> None:
+    def begin(self, begin: Begin, options: SegmentOptions | None = None) -> None:
         self.warn(*begin.warnings)
         if self._quiet:
             return
@@ -46,6 +47,10 @@ class Display:
             names = [f"{len(names)} of them, {names[0]} to {names[-1]}"]
         self.note(f"objects: {', '.join(names)}")
         self.note(f"network: {self._weights}, {self._precision}, at {width}x{height}")
+        if options is not None and options.origin is not None:
+            way = {"both": "both ways"}.get(options.direction, options.direction)
+            time = clock(options.origin / float(info.rate))
+            self.note(f"from frame {options.origin} (about {time}), {way}")
         if begin.resumed:
             self.note(f"going on after {begin.resumed} frames of an interrupted run")
         if self._console.is_terminal:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from typer.core import TyperCommand
 
-from livos_cli.cli.common import Json, Overwrite, Quiet, say, short, stderr_console, warn
+from livos_cli.cli.common import (
+    Json,
+    Overwrite,
+    Quiet,
+    clock,
+    command,
+    say,
+    short,
+    stderr_console,
+    typed,
+    warn,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
     from livos_cli.first_mask import Hints
+    from livos_cli.options import Position
 
 __all__ = ["OrderedCommand", "mask"]
 
@@ -35,11 +48,25 @@ def mask(
     ctx: typer.Context,
     video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file, or folder of images.")],
     frame: Annotated[
-        int, typer.Option(metavar="N", help="Number of the frame, from 0.", min=0)
-    ] = 0,
+        str,
+        typer.Option(
+            metavar="POS",
+            help="Which frame: its number, from 0 (123f or 123), or a time (12.5, 12s or 1:02).",
+        ),
+    ] = "0f",
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--show",
+            help="Only write the frame with a grid of its coordinates, to read a box off it.",
+        ),
+    ] = False,
     box: Annotated[
         Optional[list[str]],
-        typer.Option(metavar="X0,Y0,X1,Y1", help="Around an object; repeatable."),
+        typer.Option(
+            metavar="X0,Y0,X1,Y1",
+            help="Around an object: left, top, right, bottom, in pixels or like 20%; repeatable.",
+        ),
     ] = None,
     point: Annotated[
         Optional[list[str]],
@@ -86,33 +113,55 @@ def mask(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a first mask from boxes, points or polygons, and a picture of it over its frame."""
-    from livos_cli.errors import UsageError
+    """Make a mask of one frame from boxes, points or polygons, and a picture of it."""
+    from livos_cli.errors import OutputError, UsageError
+    from livos_cli.options import Position
     from livos_cli.video.container import check_exists
 
+    where = Position.parse(frame, "--frame", bare="f")
     values = {"box": box, "point": point, "polygon": polygon, "object_id": object_id}
-    hints = _grouped([(n, values[n]) for n in HINTS], ctx.meta["order"])
-    if bool(hints) == (threshold is not None):
-        raise UsageError("give hints or --threshold", "--box, --polygon, --point; see --help")
+    given = [(n, values[n]) for n in HINTS]
+    order = ctx.meta["order"]
+    hints = _grouped(given, order)  # before the video is opened; with its size once more
+    if show and (hints or threshold is not None):
+        raise UsageError("--show makes no mask", "leave out the hints, or --show")
+    if not show and bool(hints) == (threshold is not None):
+        raise UsageError(
+            "give hints or --threshold",
+            "--box, --polygon or --point say where the object is; "
+            f"`{command('livos', 'mask', typed(video), '--show')}` shows the frame's coordinates",
+        )
     limit = _limit(threshold)
     check_exists(video)
-    if output is not None and output.suffix and output.suffix.lower() != ".png":
-        raise UsageError(f"-o {output} is no PNG", "masks are index PNGs")
-    png, picture = _places(video, frame, output)
-    from livos_cli.errors import OutputError
-
+    suffixes = (".jpg", ".jpeg", ".png") if show else (".png",)
+    if output is not None and output.suffix and output.suffix.lower() not in suffixes:
+        said = "is no picture" if show else "is no PNG"
+        raise UsageError(f"-o {output} {said}", "name it .jpg" if show else "masks are index PNGs")
+    number, rgb = _read(video, where)
+    png, picture = _places(video, number, output)
+    if show:
+        png = picture = _grid_place(video, number, output)
     for path in (png, picture):
         if path.exists() and not overwrite:
             raise OutputError(f"{path} exists already", "use -y to overwrite it")
-    ids, warnings = _make(video, frame, hints, limit, png, picture)
-    for warning in warnings:
-        warn(stderr_console(), warning)
-    if as_json:
+    if show:
+        _write_grid(rgb, picture)
+        following = _box_command(video, number, rgb)
+        told: dict[str, Any] = {"picture": str(picture)}
+    else:
+        ids, warnings = _make(rgb, _grouped(given, order, rgb), limit, png, picture)
+        for warning in warnings:
+            warn(stderr_console(), f"{warning}; look at {short(picture)}")
+        following = _segment_command(video, number, png, output)
         areas = {str(i): int((ids == i).sum()) for i in sorted(set(ids.ravel().tolist()) - {0})}
-        print(json.dumps({"mask": str(png), "picture": str(picture), "areas": areas}))
+        told = {"mask": str(png), "picture": str(picture), "areas": areas}
+    if as_json:
+        print(json.dumps({**told, "frame": number, "next": following}))
     elif not quiet:
-        say(short(png))
-        say(short(picture))
+        for path in dict.fromkeys((png, picture)):
+            say(short(path))
+        tail = "  with your object's left, top, right, bottom" if show else ""
+        stderr_console().print(f"frame {number}; next: {following}{tail}")
 
 
 def _limit(threshold: str | None) -> float | None:
@@ -126,11 +175,19 @@ def _limit(threshold: str | None) -> float | None:
         raise UsageError(f"--threshold {threshold} is no number", "give like 20, or auto") from None
 
 
-def _grouped(given: list[tuple[str, Optional[list[Any]]]], order: list[str]) -> dict[int, Hints]:
-    """The hints of each object, by the order in which they stand on the command line."""
-    from livos_cli.errors import UsageError
-    from livos_cli.first_mask import Hints, parse_box, parse_point, parse_polygon
+def _grouped(
+    given: list[tuple[str, Optional[list[Any]]]],
+    order: list[str],
+    rgb: np.ndarray | None = None,
+) -> dict[int, Hints]:
+    """The hints of each object, by the order in which they stand on the command line.
 
+    Percentages are those of the frame `rgb`; without it they are only looked at.
+    """
+    from livos_cli.errors import UsageError
+    from livos_cli.first_mask import Hints, in_pixels, parse_box, parse_point, parse_polygon
+
+    height, width = (100, 100) if rgb is None else rgb.shape[:2]
     left = {name: list(values or ()) for name, values in given}
     steps = [(name, left[name].pop(0)) for name in order if left.get(name)]
     ids_lead = bool(steps) and steps[0][0] == "object_id"
@@ -163,11 +220,11 @@ def _grouped(given: list[tuple[str, Optional[list[Any]]]], order: list[str]) -> 
             hints = Hints()
         new = dict(hints.__dict__)
         if name == "box":
-            new["box"] = parse_box(value)
+            new["box"] = parse_box(in_pixels(value, width, height))
         elif name == "polygon":
-            new["polygon"] = parse_polygon(value)
+            new["polygon"] = parse_polygon(in_pixels(value, width, height))
         else:
-            at, on = parse_point(value)
+            at, on = parse_point(in_pixels(value, width, height))
             side = "inside" if on else "outside"
             new[side] = (*new[side], at)
         hints = Hints(**new)
@@ -195,40 +252,104 @@ def _places(video: str, frame: int, output: Path | None) -> tuple[Path, Path]:
     return output / f"{number}.png", output.parent / f"{output.name}.{number}.look.jpg"
 
 
+def _grid_place(video: str, frame: int, output: Path | None) -> Path:
+    """Where the frame with its grid goes: never into a folder of masks."""
+    if output is not None and output.suffix and not output.is_dir():
+        return output
+    png, look = _places(video, frame, output)
+    if output is None:
+        return png.with_name(png.name.removesuffix(".png").removesuffix(".first") + ".grid.jpg")
+    return look.with_name(look.name.replace(".look.jpg", ".grid.jpg"))
+
+
+def _read(video: str, where: Position) -> tuple[int, np.ndarray]:
+    """A frame's number, and its picture."""
+    from livos_cli.errors import InputError, PastEndError
+    from livos_cli.options import Position
+    from livos_cli.video.reader import open_source
+
+    end = None if where.frame is None else Position(frame=where.frame + 1)
+    with open_source(video, start=where, end=end) as source:
+        with suppress(PastEndError):
+            for read in source:
+                return read.index, read.rgb
+        info = source.info
+    length = ""
+    if info.frames:
+        time = clock(info.frames / float(info.rate))
+        length = f"it has about {info.frames} frames ({time}); "
+    raise InputError(f"{video} has no frame at --frame {where}", f"{length}give an earlier one")
+
+
+def _segment_command(video: str, frame: int, png: Path, output: Path | None) -> str:
+    """What follows the objects of this mask through the video, as it can be typed."""
+    from livos_cli.cli.kinds import with_default
+    from livos_cli.errors import LivosError, OutputError
+    from livos_cli.options import RunOptions
+    from livos_cli.outputs import plan_outputs
+    from livos_cli.video.positions import first_key
+
+    mask, more = png, []
+    if output is not None and png.parent == output:  # one of the masks of a folder
+        mask, first = output, first_key(output, video)
+        more = ["--direction", "both"] if first else []
+    elif frame:
+        more = ["--from", f"{frame}f", "--direction", "both"]
+    try:
+        plan_outputs(video, mask, with_default(RunOptions(save=()), many=False))
+    except OutputError:  # of an earlier run
+        more.append("-y")
+    except LivosError:
+        pass  # said when it is run
+    return command("livos", "segment", typed(video), "-m", typed(short(mask)), *more)
+
+
+def _box_command(video: str, frame: int, rgb: np.ndarray) -> str:
+    """What makes a mask of the object in the middle; the box is to be changed."""
+    height, width = rgb.shape[:2]
+    box = f"{width // 3},{height // 3},{2 * width // 3},{2 * height // 3}"
+    at = ["--frame", f"{frame}f"] if frame else []
+    return command("livos", "mask", typed(video), *at, "--box", box)
+
+
+def _write_grid(rgb: np.ndarray, path: Path) -> None:
+    import cv2
+
+    from livos_cli.files import write_whole
+    from livos_cli.video.grid import draw_grid
+
+    suffix = path.suffix.lower()
+    write_whole(path, cv2.imencode(suffix, draw_grid(rgb)[..., ::-1])[1].tobytes())
+
+
 def _make(
-    video: str,
-    frame: int,
-    hints: dict[int, Hints],
-    limit: float | None,
-    png: Path,
-    picture: Path,
+    rgb: np.ndarray, hints: dict[int, Hints], limit: float | None, png: Path, picture: Path
 ) -> tuple[np.ndarray, list[str]]:
     """Find the objects and write both files."""
     import cv2
     import numpy as np
 
-    from livos_cli.errors import InputError
     from livos_cli.files import write_whole
-    from livos_cli.first_mask import grab, pick_backdrop
-    from livos_cli.options import Look, Position
+    from livos_cli.first_mask import doubt_found, grab, is_even_backdrop, pick_backdrop
+    from livos_cli.options import Look
+    from livos_cli.video.mask_checks import check_meant
     from livos_cli.video.overlay import draw_overlay
     from livos_cli.video.palette import encode_index_png
-    from livos_cli.video.reader import open_source
 
-    here, after = Position(frame=frame), Position(frame=frame + 1)
-    with open_source(video, start=here, end=after) as source:
-        rgb = next((read.rgb for read in source), None)
-        if rgb is None:
-            raise InputError(f"{video} has no frame {frame}", "frames count from 0")
     ids = np.zeros(rgb.shape[:2], np.uint8)
     warnings = []
     if not hints:
         ids[pick_backdrop(rgb, limit)] = 1
+        if not is_even_backdrop(rgb):
+            warnings.append("the frame's border has many colours: there is no even backdrop")
     for object_id, own in hints.items():
         found = grab(rgb, own)
+        if doubt := doubt_found(rgb, found, own):
+            warnings.append(f"object {object_id}: {doubt}")
         if both := int((found & (ids > 0)).sum()):
             warnings.append(f"{both} pixels of object {object_id} were another's; it has them now")
         ids[found] = object_id
+    warnings += check_meant(ids, "the mask", coloured=False, first=False)
     write_whole(png, encode_index_png(ids))
     drawn = draw_overlay(rgb, ids, Look(labels=True))
     write_whole(picture, cv2.imencode(".jpg", drawn[..., ::-1])[1].tobytes())

@@ -19,29 +19,42 @@ from livos_cli.cli.common import (
     PrecisionOption,
     Quiet,
     Weights,
+    one_of,
     say,
     short,
 )
 from livos_cli.cli.correct import correction
 from livos_cli.cli.display import Display
+from livos_cli.cli.kinds import KIND_NAMES, asked_for, with_default
 from livos_cli.cli.stop import Stop
+from livos_cli.cli.usage import no_mask
 from livos_cli.errors import InterruptionError, UsageError
 from livos_cli.options import (
-    Drop,
+    ALPHA_CODECS,
+    CONTOURS,
+    DIRECTIONS,
+    MATTE_CODECS,
     Keep,
     Look,
     Position,
     RawVideo,
     RunOptions,
     SegmentOptions,
+    Times,
     parse_bytes,
     parse_colour,
-    parse_frame,
+    parse_drops,
 )
 from livos_cli.redact import redact
 
 if TYPE_CHECKING:
     from livos_cli.pipeline import Report
+
+EXAMPLES = """\b
+Examples:
+  livos segment video.mp4 -m first.png
+  livos segment video.mp4 -m video.00200.png --direction both -o out
+  livos segment videos/ -m masks/ -o out --save mask,png --dry-run"""
 
 
 def segment(
@@ -72,7 +85,8 @@ def segment(
             "--output",
             "-o",
             metavar="PATH",
-            help="Folder for the results; a file if there is one kind; - for stdout (mask, rle). "
+            help="Folder for the results; or a file of one kind, like out.mp4 (overlay) or out.mkv "
+            "(mask); - for stdout (mask, rle). "
             "[default: beside the video]",
             show_default=False,
         ),
@@ -82,8 +96,10 @@ def segment(
         typer.Option(
             "--save",
             metavar="KIND",
+            autocompletion=one_of(*KIND_NAMES),
             help="mask, overlay, png, alpha, matte, cutout, objects, rle, coco, yolo or contours; "
-            "repeatable. [default: mask]",
+            "repeatable, or with commas. [default: mask,overlay; what -o's suffix says; mask for "
+            "many videos]",
             show_default=False,
         ),
     ] = None,
@@ -94,34 +110,42 @@ def segment(
     start: Annotated[
         Optional[str],
         typer.Option(
-            metavar="POS", help="First frame: seconds (12.5), 1:02:03.5 or a frame number (123f)."
+            metavar="POS",
+            help="First frame: a time (12.5 or 1:02:03.5) or a frame number (123f). "
+            "All positions are given so.",
         ),
     ] = None,
     end: Annotated[
         Optional[str],
         typer.Option(
-            metavar="POS", help="First frame not wanted, given like --start (20: seconds)."
+            metavar="POS", help="First frame not wanted. A whole number alone is seconds here."
         ),
     ] = None,
     from_: Annotated[
         Optional[str],
         typer.Option(
             "--from",
-            metavar="FRAME",
-            help="Number of the frame where tracking begins, which the mask belongs to. "
-            "[default: the first that is read]",
+            metavar="POS",
+            help="Frame where tracking begins, which the mask belongs to; a whole number alone is "
+            "a frame number here. [default: what the mask's name says (VIDEO.00123.png), else the "
+            "first that is read]",
             show_default=False,
         ),
     ] = None,
     direction: Annotated[
-        str, typer.Option(metavar="WAY", help="From there: forward, backward or both.")
+        str,
+        typer.Option(
+            metavar="WAY",
+            help="From there: forward, backward or both.",
+            autocompletion=one_of(*DIRECTIONS),
+        ),
     ] = "forward",
     drop: Annotated[
         Optional[list[str]],
         typer.Option(
-            metavar="ID@FRAME",
-            help="End an object: that frame is the first without it, until a mask shows it again; "
-            "repeatable.",
+            metavar="ID@POS",
+            help="End an object, like 2@1:02 or 2@123f (also 2@123): that frame is the first "
+            "without it, until a mask shows it again; repeatable.",
         ),
     ] = None,
     refine: Annotated[
@@ -131,6 +155,14 @@ def segment(
             help="With masks of several frames, track the frames between two of them from both: "
             "what leads up to a correction gets better too. Takes up to twice as long; if "
             "interrupted, it begins anew.",
+        ),
+    ] = False,
+    trust_mask: Annotated[
+        bool,
+        typer.Option(
+            "--trust-mask",
+            help="Take a mask that covers nearly all of the picture, has its background in the "
+            "middle, or very many colours.",
         ),
     ] = False,
     chunk_objects: Annotated[
@@ -168,11 +200,20 @@ def segment(
         ),
     ] = None,
     alpha_codec: Annotated[
-        str, typer.Option(metavar="NAME", help="Of alpha: prores, vp9 or png.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Of alpha: prores, vp9 or png.",
+            autocompletion=one_of(*ALPHA_CODECS),
+        ),
     ] = "prores",
     matte_codec: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Of matte: ffv1 (8 bits), ffv1-16 (16) or prores (10)."),
+        typer.Option(
+            metavar="NAME",
+            help="Of matte: ffv1 (8 bits), ffv1-16 (16) or prores (10).",
+            autocompletion=one_of(*MATTE_CODECS),
+        ),
     ] = "ffv1",
     background: Annotated[
         str,
@@ -181,7 +222,10 @@ def segment(
         ),
     ] = "green",
     contours: Annotated[
-        str, typer.Option(metavar="FORMAT", help="Of contours: svg or json.")
+        str,
+        typer.Option(
+            metavar="FORMAT", help="Of contours: svg or json.", autocompletion=one_of(*CONTOURS)
+        ),
     ] = "svg",
     opacity: Annotated[
         float, typer.Option(help="Of overlay: how much the tint covers.", min=0, max=1)
@@ -285,26 +329,32 @@ def segment(
 ) -> None:
     """From the mask of the first frame to that of every frame."""
     if not videos and listed is None:
-        raise typer.BadParameter("give a video, or --list FILE", param_hint="VIDEO")
+        raise UsageError(
+            "no video is given", "like `livos segment video.mp4 -m first.png`, or --list FILE"
+        )
     if not mask:
-        raise typer.BadParameter("give the mask of the first frame", param_hint="--mask / -m")
+        raise no_mask(videos or [])
     videos = videos or []
+    origin = Position.parse(from_, "--from", bare="f") if from_ else Position()
+    drops, drop_times = parse_drops(drop or ())
     options = SegmentOptions(
         max_size=max_size,
         chunk_objects=chunk_objects,
         memory_budget=parse_bytes(memory_budget) if memory_budget else None,
-        start=Position.parse(start) if start else None,
-        end=Position.parse(end) if end else None,
+        start=Position.parse(start, "--start") if start else None,
+        end=Position.parse(end, "--end") if end else None,
         allow_truncated=allow_truncated,
-        origin=parse_frame(from_, "--from") if from_ else None,
+        origin=origin.frame,
         direction=direction,
-        drop=tuple(Drop.parse(text) for text in drop or ()),
+        drop=drops,
         refine=refine,
         raw=RawVideo.parse(size, pix_fmt, fps),
         latest=latency_first,
+        trust_mask=trust_mask,
+        times=Times(origin.seconds, drop_times),
     )
     run_options = RunOptions(
-        save=tuple(save or ["mask"]),
+        save=asked_for(save or ()),
         output=output,
         overwrite=overwrite,
         alpha_codec=alpha_codec,
@@ -316,16 +366,15 @@ def segment(
     )
 
     from livos_cli.discover import is_batch
-    from livos_cli.outputs import check_kinds
     from livos_cli.video.palette import palette_of
 
-    check_kinds(run_options.save)
     palette_of(palette)
     if options.start and options.end and not options.start.before(options.end):
         raise UsageError("--end is not after --start", "the range holds no frame")
     if engine not in ("plain", "ray"):
         raise UsageError(f"unknown engine '{engine}'", "it is plain or ray")
     many = is_batch(videos, listed, recursive)
+    run_options = with_default(run_options, many=many)
     named = tuple(devices.split(",")) if devices else ()
     engine = "ray" if named else engine
     if split_at_masks and many:
@@ -377,7 +426,7 @@ def _in_one(
     from livos_cli.outputs import plan_outputs
     from livos_cli.video.container import check_exists
     from livos_cli.video.mask_names import check_mask_exists
-    from livos_cli.video.masks import settle_origin
+    from livos_cli.video.positions import settle
 
     check_exists(video)
     check_mask_exists(mask)
@@ -385,7 +434,7 @@ def _in_one(
     if streamed and as_json:
         raise UsageError("-o - and --json both write to stdout", "leave one of them")
     plan_outputs(video, mask, run_options)
-    settle_origin(options, mask, video)
+    options, said = settle(options, mask, video)
 
     from livos_cli.pipeline import Begin, run
     from livos_cli.weights.load import load_located
@@ -397,7 +446,8 @@ def _in_one(
 
         def begin(begun: Begin) -> None:
             stop.armed = begun.resumed is not None
-            display.begin(begun)
+            display.warn(*said)
+            display.begin(begun, options)
 
         try:
             report = run(

@@ -15,6 +15,7 @@ from livos_cli.options import SegmentOptions
 from livos_cli.video.container import is_url
 from livos_cli.video.image_size import check_mask_sizes
 from livos_cli.video.images import list_images, natural_key
+from livos_cli.video.mask_checks import check_meant
 from livos_cli.video.mask_image import ColourTable, Style, judge_style, read_mask
 from livos_cli.video.mask_names import (
     check_mask_exists,
@@ -166,16 +167,25 @@ class KeyMasks:
         """Frame numbers that have a mask; None if one mask is for the first frame read."""
         return None if self._first is not None else sorted(self._by_frame)
 
-    def scan(self, width: int, height: int) -> tuple[list[int], list[str]]:
+    def scan(self, width: int, height: int, *, trust: bool = False) -> tuple[list[int], list[str]]:
         """Read every mask once, so that errors come before hours of work and not after.
+
+        Args:
+            width: of the video, pixels.
+            height: of the video, pixels.
+            trust: take masks that look as if they cannot be meant.
 
         Returns:
             All ids there are, and warnings.
         """
         ids: set[int] = set()
         warnings = list(self._notes)
-        for frame in [None] if self._first is not None else sorted(self._by_frame):
+        for n, frame in enumerate([None] if self._first is not None else sorted(self._by_frame)):
             mask = self._load(frame, width, height, warnings.append)
+            if not trust:
+                label = f"the mask {self._path}" + ("" if frame is None else f" of frame {frame}")
+                coloured = bool(self._colours.ids)
+                warnings += check_meant(mask, label, coloured=coloured, first=n == 0)
             ids |= {int(i) for i in np.unique(mask) if i}
         if not ids:
             raise InputError(

@@ -7,6 +7,7 @@ back how many frames there are.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -20,7 +21,13 @@ import av
 import cv2
 import numpy as np
 
-from livos_cli.errors import KindError, LivosError, OutputError, UsageError
+from livos_cli.errors import (
+    KindError,
+    LivosError,
+    OutputError,
+    ReaderGoneError,
+    UsageError,
+)
 from livos_cli.files import create, temporary_of
 from livos_cli.memory import HINT, out_of_memory, too_little_memory
 from livos_cli.options import Look, RunOptions
@@ -243,6 +250,8 @@ def cannot_write(path: Path | Stdout, error: BaseException) -> LivosError:
             f"most likely it had too little memory: {HINT}",
         )
     if isinstance(path, Stdout):
+        if getattr(error, "errno", None) == errno.EPIPE:
+            return ReaderGoneError("whoever read stdout has ended")
         return OutputError(f"cannot write to stdout ({reason})", "did its reader end early?")
     if isinstance(error, av.error.FFmpegError) and not isinstance(error, (OSError, MemoryError)):
         # Nothing of the system: what was to be written does not fit into this format.
