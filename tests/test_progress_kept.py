@@ -109,9 +109,9 @@ def test_a_damaged_source_is_resumed_with_the_option_that_is_named(
     """Packets that hold nonsense are seen only when they are decoded."""
     made = scene(48, 64, 30, objects=2, seed=4)
     whole = write_video(
-        tmp_path / "whole.mkv", [rgb for rgb, _ in made], codec="png", pix_fmt="rgb24"
+        tmp_path / "whole.mov", [rgb for rgb, _ in made], codec="png", pix_fmt="rgb24"
     )
-    video = tmp_path / "clip.mkv"
+    video = tmp_path / "clip.mov"
     data, middle = bytearray(whole.read_bytes()), whole.stat().st_size * 2 // 3
     data[middle : middle + 400] = bytes(400)
     video.write_bytes(data)
