@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,13 @@ import pytest
 from conftest import Livos
 from media import scene, write_png, write_video
 
+from livos_cli.cli.correct import correction
 from livos_cli.discover import discover
 from livos_cli.errors import InputError
 from livos_cli.options import RunOptions
+from livos_cli.pipeline import Report
 from livos_cli.video.masks import KeyMasks
+from livos_cli.watch import Doubt
 
 IDS = scene(64, 96, 1)[0][1]
 
@@ -65,3 +71,80 @@ def test_two_masks_of_livos_mask_in_a_folder(livos: Livos, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     assert "no mask" not in done.stderr
     assert "no frame" not in done.stderr
+
+
+# The printed correction, typed as it is.
+
+
+def steps_of(stderr: str, box: str) -> list[str]:
+    """The lines that are to be typed, the box filled in."""
+    lines = stderr.splitlines()
+    begin = next(n for n, line in enumerate(lines) if line.startswith("to correct object"))
+    steps = [line.strip() for line in lines[begin + 1 :] if line.startswith("  ")]
+    return [step.replace("X0,Y0,X1,Y1", box) for step in steps]
+
+
+def typed_in(steps: list[str], folder: Path) -> list[subprocess.CompletedProcess[str]]:
+    return [
+        subprocess.run(
+            re.sub(r"^livos ", f"{sys.executable} -m livos_cli ", step),
+            shell=True, cwd=folder, capture_output=True, text=True,
+        )
+        for step in steps
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lost() -> list[tuple[np.ndarray, np.ndarray]]:
+    """An object, and a cut after which it is lost."""
+    return scene(96, 128, 8, seed=1) + scene(96, 128, 8, seed=23)
+
+
+@pytest.mark.parametrize("name", ["-clip 1.mp4", "clip.mp4"])
+def test_the_correction_is_typed_as_it_is(
+    name: str, lost: list[tuple[np.ndarray, np.ndarray]], livos: Livos, tmp_path: Path
+) -> None:
+    """Names that look like options, and a folder `masks` with masks of other videos."""
+    write_video(tmp_path / name, [rgb for rgb, _ in lost], options={"crf": "10"})
+    (tmp_path / "masks").mkdir()
+    write_png(tmp_path / "masks" / "-it's.png", lost[0][1], "gray")
+    mask = "masks/-it's.png"
+    done = livos("segment", f"./{name}", "-m", mask, "--max-size", 96, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    y, x = np.nonzero(lost[8][1])
+    box = f"{x.min()},{y.min()},{x.max() + 1},{y.max() + 1}"
+    for result in typed_in(steps_of(done.stderr, box), tmp_path):
+        assert result.returncode == 0, result.stderr
+    folder = tmp_path / f"{Path(name).stem}.masks"
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_correction_does_not_take_another_objects_frame(tmp_path: Path) -> None:
+    """Two objects that are lost at one frame: the second mask would replace the first."""
+    (video := tmp_path / "clip.mp4").touch()
+    (masks := tmp_path / "keys").mkdir()
+    for name in ("00000", "clip.00008", "00010"):
+        write_png(masks / f"{name}.png", IDS, "gray")
+
+    def frame_of(doubt: Doubt) -> str:
+        sizes = ((64, 96), (64, 96))
+        report = Report(20, 1.0, (1, 2), {}, {}, *sizes, None, (), 5, (doubt,))
+        return correction(str(video), masks, report)[1].split("--frame ")[1].split()[0]
+
+    assert frame_of(Doubt(2, 8, 0.3, 19, True, 0.1)) == "9"
+    assert frame_of(Doubt(2, 10, 0.3, 8, True, 0.1)) == "9"  # backward
+    assert frame_of(Doubt(2, 8, 0.3, 8, True, 0.1)) == "8"  # no other is doubtful
+
+
+def test_a_correction_goes_where_masks_are_read(tmp_path: Path) -> None:
+    """Of an unpacked export that is one of its folders."""
+    (video := tmp_path / "clip.mp4").touch()
+    inner = tmp_path / "export" / "SegmentationObject"
+    for folder in (inner, tmp_path / "export" / "JPEGImages"):
+        folder.mkdir(parents=True)
+    write_png(inner / "frame_000000.png", IDS, "gray")
+    doubt = Doubt(1, 8, 0.3, 19, True, 0.1)
+    report = Report(20, 1.0, (1,), {}, {}, (64, 96), (64, 96), None, (), 0, (doubt,))
+    made, again = correction(str(video), tmp_path / "export", report)[1:]
+    assert made.endswith(f"-o {inner}")
+    assert again.endswith(f"-m {tmp_path / 'export'} -y")

@@ -134,7 +134,8 @@ def mask(
     limit = _limit(threshold)
     check_exists(video)
     suffixes = (".jpg", ".jpeg", ".png") if show else (".png",)
-    if output is not None and output.suffix and output.suffix.lower() not in suffixes:
+    ending = "" if output is None or output.is_dir() else output.suffix.lower()
+    if ending and ending not in suffixes:
         said = "is no picture" if show else "is no PNG"
         raise UsageError(f"-o {output} {said}", "name it .jpg" if show else "masks are index PNGs")
     number, rgb = _read(video, where)
