@@ -13,7 +13,7 @@ from typing import Protocol
 from livos_cli import remote
 from livos_cli.device import forget_peak_memory, give_back_memory
 from livos_cli.discover import Item
-from livos_cli.errors import InterruptionError, OutputError
+from livos_cli.errors import InterruptionError, LivosError, OutputError
 from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep
@@ -53,7 +53,9 @@ def work(
     except InterruptionError:
         raise
     except Exception as error:  # the other videos are none the worse for it
-        told = too_little_memory() if out_of_memory(error) else error
+        told = error
+        if out_of_memory(error) and not isinstance(error, LivosError):  # one of ours says where
+            told = too_little_memory()
         return replace(failed(item, batch, told), seconds=_since(started))
     finally:
         give_back_memory(model.device)

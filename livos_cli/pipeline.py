@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from livos_cli.device import peak_memory
-from livos_cli.errors import InputError, InterruptionError, UsageError
+from livos_cli.errors import InputError, InterruptionError, LivosError, UsageError
 from livos_cli.fingerprint import stamp_of
 from livos_cli.framing import working_size
 from livos_cli.memory import out_of_memory, too_little_memory
@@ -231,13 +231,15 @@ def run(
             if stamp_of(video) != before:
                 raise changed_meanwhile(video, error) from None
             if taken:
-                save_progress(journal, tracker, options, last, source.warnings)
+                save_progress(journal, tracker, options, keys, last, source.warnings)
             raise
         except Exception as error:
             if not out_of_memory(error):
                 raise
             if taken and not options.cuda_graphs:  # whose buffers may be half-written
-                save_progress(journal, tracker, options, last, source.warnings)
+                save_progress(journal, tracker, options, keys, last, source.warnings)
+            if isinstance(error, LivosError):  # a sink's, which says what for
+                raise
             raise too_little_memory(f"on {device} at frame {frames + back}") from None
         writers.drain(source.trailing_audio)
         files = {name: path for name, path in writers.paths.items() if isinstance(path, Path)}

@@ -46,7 +46,8 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": BASICS
     | {"device", "fingerprint", "framing", "network", "outputs", "resume", "tracking"}
     | {"video", "watch"},
-    "resume": BASICS | {"fingerprint", "journal", "network", "records", "tracker", "video"},
+    "resume": BASICS
+    | {"fingerprint", "journal", "network", "records", "tracker", "tracking", "video"},
     "remote": BASICS | {"outside"},
     "lock": BASICS | {"files", "records", "trust"},
     "manifest": {"files", "livos_cli", "names", "records", "trust"},
