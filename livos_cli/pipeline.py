@@ -60,7 +60,7 @@ class Begin:
     network_size: tuple[int, int]  # height, width at which the network runs
     frames: int | None  # expected, if known
     back: int  # of these, how many are done twice: backward first
-    resumed: int | None  # frames known from an interrupted run; None if none can be gone on from
+    resumed: int | None  # frames known from an interrupted run; None if it cannot be resumed
     warnings: tuple[str, ...]
 
 
@@ -118,7 +118,7 @@ def run(
         options: how.
         output: what is written, and where.
         stem: what outputs are called; None: like the video.
-        keep: go on from an interrupted run of the same inputs and settings, and leave checkpoints
+        keep: resume an interrupted run of the same inputs and settings, and leave checkpoints
             for the next. Of streams, backward, and with `refine` there are none: those begin anew.
         past: results of all frames, if they are known: nothing is kept then.
         on_begin: told once the inputs have been checked.
@@ -225,7 +225,7 @@ def run(
                     if stop:
                         raise InterruptionError(
                             f"interrupted after frame {frame.index} of {info.name}",
-                            "run the same command again to go on from there",
+                            "run the same command again to resume",
                         )
         except InputError as error:
             if stamp_of(video) != before:

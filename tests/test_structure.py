@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "fingerprint": BASICS | {"livos_cli", "video"},
     "journal": BASICS | {"files", "outputs", "records", "spool", "trust", "video"},
     "spool": BASICS | {"video"},
-    "watch": set(),
+    "watch": {"options"},
     "refine": {"spool"},
     "tracking": BASICS | {"framing", "network", "refine", "spool", "tracker", "upload", "video"},
     "pipeline": BASICS

@@ -14,7 +14,6 @@ from livos_cli.cli.common import (
     Json,
     Overwrite,
     Quiet,
-    clock,
     command,
     say,
     short,
@@ -266,7 +265,7 @@ def _grid_place(video: str, frame: int, output: Path | None) -> Path:
 def _read(video: str, where: Position) -> tuple[int, np.ndarray]:
     """A frame's number, and its picture."""
     from livos_cli.errors import InputError, PastEndError
-    from livos_cli.options import Position
+    from livos_cli.options import Position, clock
     from livos_cli.video.reader import open_source
 
     end = None if where.frame is None else Position(frame=where.frame + 1)

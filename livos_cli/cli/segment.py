@@ -258,7 +258,7 @@ def segment(
         float,
         typer.Option(
             metavar="SECONDS",
-            help="How often to write what an interrupted run goes on from; 0 for never.",
+            help="How often to write what an interrupted run resumes from; 0 for never.",
             min=0,
         ),
     ] = 60.0,
