@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from conftest import Livos
@@ -148,3 +151,35 @@ def test_a_correction_goes_where_masks_are_read(tmp_path: Path) -> None:
     made, again = correction(str(video), tmp_path / "export", report)[1:]
     assert made.endswith(f"-o {inner}")
     assert again.endswith(f"-m {tmp_path / 'export'} -y")
+
+
+# A kind that is lost does not take what is known of the others.
+
+
+def test_doubts_are_said_where_a_kind_is_lost(
+    lost: list[tuple[np.ndarray, np.ndarray]], livos: Livos, tmp_path: Path
+) -> None:
+    """The mask is written, and doubtful; MP4 cannot hold how long a frame is shown."""
+    (tmp_path / "in").mkdir()
+    with av.open(str(tmp_path / "in" / "jump.mkv"), "w") as file:
+        stream = file.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream.time_base = Fraction(1, 1000)
+        for index, (rgb, _) in enumerate(lost):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            frame.pts, frame.time_base = index * 40 + (index > 2) * 3_600_000_000, stream.time_base
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    write_png(tmp_path / "in" / "jump.png", lost[0][1], "gray")
+    saved = ["--save", "mask,overlay"]
+    one = livos("segment", "in/jump.mkv", "-m", "in/jump.png", *saved, "-o", "one", cwd=tmp_path)
+    many = livos("segment", "in", "-m", "in", *saved, "-o", "many", "--json", cwd=tmp_path)
+    for done in (one, many):
+        assert done.returncode == 1
+        assert "object 1: doubtful from frame" in done.stderr
+        assert "cannot write jump.overlay.mp4" in done.stderr
+    record = json.loads(many.stdout)
+    assert record["status"] == "failed"
+    assert list(record["outputs"]) == ["mask"]
+    assert record["frames"] == len(lost)
+    assert record["doubts"]

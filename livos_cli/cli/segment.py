@@ -459,11 +459,12 @@ def _in_one(
                 keep=Keep(sha256_of(path), checkpoint, stop=stop) if checkpoint else None,
                 on_begin=begin,
                 on_frame=display.frame,
+                # Here, not below: where a kind is lost, the others are there, with their doubts.
+                on_published=display.finish,
             )
         except InterruptionError as error:
             error.exit_code = stop.exit_code
             raise
-    display.finish(report)
     for line in correction(video, mask, report):
         display.note(line)
     return report
@@ -524,9 +525,9 @@ def _in_stretches(
             past=results_of(stretches),
             on_begin=display.begin,
             on_frame=display.frame,
+            on_published=display.finish,
         )
     remove(stretches)
-    display.finish(report)
     for line in correction(video, mask, report):
         display.note(line)
     return report
