@@ -13,7 +13,7 @@ from typing import Protocol
 from livos_cli import remote
 from livos_cli.device import forget_peak_memory, give_back_memory
 from livos_cli.discover import Item
-from livos_cli.errors import InterruptionError, OutputError
+from livos_cli.errors import InterruptionError, LivosError, OutputError
 from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep
@@ -53,7 +53,9 @@ def work(
     except InterruptionError:
         raise
     except Exception as error:  # the other videos are none the worse for it
-        told = too_little_memory() if out_of_memory(error) else error
+        told = error
+        if out_of_memory(error) and not isinstance(error, LivosError):  # one of ours says where
+            told = too_little_memory()
         return replace(failed(item, batch, told), seconds=_since(started))
     finally:
         give_back_memory(model.device)
@@ -75,7 +77,10 @@ def _attempt(
     if batch.checkpoint:
         keep = Keep(batch.weights, batch.checkpoint, ready.inputs, stop)
 
+    told: list[Report] = []  # of what has its name; a kind may have been lost all the same
+
     def note(report: Report) -> None:
+        told.append(report)
         facts = {
             "video": redact(item.video),
             "mask": redact(item.mask or ""),
@@ -95,28 +100,35 @@ def _attempt(
         if is_url(video) or is_url(mask):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="livos-")))
             video, mask = _fetched(video, folder / "video"), _fetched(mask, folder / "mask")
-        report = run(
-            video,
-            Path(mask),
-            model,
-            batch.options,
-            ready.output,
-            stem=item.stem,
-            keep=keep,
-            on_begin=watcher.begin if watcher else lambda _: None,
-            on_frame=watcher.frame if watcher else lambda _: None,
-            on_published=note,  # before the checkpoints go: a kill in between would lose both
-        )
-    return Record(
-        item.video,
-        item.mask,
-        "done",
-        {kind: str(path) for kind, path in report.outputs.items()},
-        report.frames,
-        round(report.seconds, 3),
-        report.peak_memory,
-        report.warnings,
-        weights=batch.weights,
+        try:
+            run(
+                video,
+                Path(mask),
+                model,
+                batch.options,
+                ready.output,
+                stem=item.stem,
+                keep=keep,
+                on_begin=watcher.begin if watcher else lambda _: None,
+                on_frame=watcher.frame if watcher else lambda _: None,
+                on_published=note,  # before the checkpoints go: a kill in between would lose both
+            )
+        except OutputError as error:
+            if not told:
+                raise
+            return _record(failed(item, batch, error), told[0])
+    return _record(Record(item.video, item.mask, "done", weights=batch.weights), told[0])
+
+
+def _record(record: Record, report: Report) -> Record:
+    """A record, with what is known of the results that are there."""
+    return replace(
+        record,
+        outputs={kind: str(path) for kind, path in report.outputs.items()},
+        frames=report.frames,
+        seconds=round(report.seconds, 3),
+        peak_memory=report.peak_memory,
+        warnings=report.warnings,
         doubts=report.doubts,
     )
 

@@ -133,7 +133,7 @@ def _each(
             if stop():
                 for one in running:
                     ray.cancel(one)  # an interruption there: the last checkpoint stays
-                raise InterruptionError("interrupted", "run the same command again to go on")
+                raise InterruptionError("interrupted", "run the same command again to resume")
 
 
 def _ray() -> Any:

@@ -16,7 +16,7 @@ from livos_cli.options import RunOptions
 from livos_cli.outside import plain_name
 from livos_cli.video.container import is_url, stem_of
 from livos_cli.video.images import IMAGE_SUFFIXES, natural_key
-from livos_cli.video.mask_names import composed, missing_hint
+from livos_cli.video.mask_names import FIRST, composed, missing_hint
 from livos_cli.video.sinks import KINDS
 
 __all__ = ["VIDEO_SUFFIXES", "Item", "discover", "is_batch", "read_list"]
@@ -344,7 +344,8 @@ class _Masks:
         for under in dict.fromkeys((found.under, HERE)):
             listed = self._list(under)
             # By the whole name first, so that clip.mp4.png and clip.mov.png can be told apart.
-            for name in dict.fromkeys((found.name, found.stem)):
+            # The last one is what `livos mask` calls a mask of the first frame.
+            for name in dict.fromkeys((found.name, found.stem, f"{found.stem}{FIRST}")):
                 masks = listed.get(name) or listed.get(composed(name), [])
                 if len(masks) > 1:
                     raise LivosError(

@@ -25,6 +25,7 @@ __all__ = [
     "RunOptions",
     "SegmentOptions",
     "Times",
+    "clock",
     "parse_bytes",
     "parse_colour",
     "parse_drops",
@@ -95,6 +96,15 @@ class Position:
             return index >= self.frame
         # Half a microsecond, so that 0.04 means the frame at 1/25 s.
         return time >= (self.seconds or 0.0) - 5e-7
+
+
+def clock(seconds: float) -> str:
+    """A time for people, like 0:00.6 or 1:02:03.5, as `Position.parse` reads it."""
+    tenths = round(max(0.0, seconds) * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{minutes}:{rest // 10:02d}.{rest % 10}"
+    return f"{hours}:{text:0>7}" if hours else text
 
 
 def parse_bytes(text: str) -> int:
@@ -244,7 +254,7 @@ class SegmentOptions:
 
 @dataclass(frozen=True)
 class Keep:
-    """How an interrupted run can be gone on from."""
+    """How an interrupted run can be resumed."""
 
     weights: str  # digest of their file: a checkpoint of others does not fit
     every: float = 60.0  # seconds between checkpoints

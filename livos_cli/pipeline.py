@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from livos_cli.device import peak_memory
-from livos_cli.errors import InputError, InterruptionError, UsageError
+from livos_cli.errors import InputError, InterruptionError, LivosError, UsageError
 from livos_cli.fingerprint import stamp_of
 from livos_cli.framing import working_size
 from livos_cli.memory import out_of_memory, too_little_memory
@@ -60,7 +60,7 @@ class Begin:
     network_size: tuple[int, int]  # height, width at which the network runs
     frames: int | None  # expected, if known
     back: int  # of these, how many are done twice: backward first
-    resumed: int | None  # frames known from an interrupted run; None if none can be gone on from
+    resumed: int | None  # frames known from an interrupted run; None if it cannot be resumed
     warnings: tuple[str, ...]
 
 
@@ -118,7 +118,7 @@ def run(
         options: how.
         output: what is written, and where.
         stem: what outputs are called; None: like the video.
-        keep: go on from an interrupted run of the same inputs and settings, and leave checkpoints
+        keep: resume an interrupted run of the same inputs and settings, and leave checkpoints
             for the next. Of streams, backward, and with `refine` there are none: those begin anew.
         past: results of all frames, if they are known: nothing is kept then.
         on_begin: told once the inputs have been checked.
@@ -225,19 +225,21 @@ def run(
                     if stop:
                         raise InterruptionError(
                             f"interrupted after frame {frame.index} of {info.name}",
-                            "run the same command again to go on from there",
+                            "run the same command again to resume",
                         )
         except InputError as error:
             if stamp_of(video) != before:
                 raise changed_meanwhile(video, error) from None
             if taken:
-                save_progress(journal, tracker, options, last, source.warnings)
+                save_progress(journal, tracker, options, keys, last, source.warnings)
             raise
         except Exception as error:
             if not out_of_memory(error):
                 raise
             if taken and not options.cuda_graphs:  # whose buffers may be half-written
-                save_progress(journal, tracker, options, last, source.warnings)
+                save_progress(journal, tracker, options, keys, last, source.warnings)
+            if isinstance(error, LivosError):  # a sink's, which says what for
+                raise
             raise too_little_memory(f"on {device} at frame {frames + back}") from None
         writers.drain(source.trailing_audio)
         files = {name: path for name, path in writers.paths.items() if isinstance(path, Path)}

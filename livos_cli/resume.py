@@ -13,6 +13,7 @@ from livos_cli.network.model import LiVOS
 from livos_cli.options import Keep, SegmentOptions
 from livos_cli.records import journal_folder
 from livos_cli.tracker import Tracker
+from livos_cli.tracking import Masks
 from livos_cli.video.sinks import Stdout
 from livos_cli.video.source import SourceInfo
 
@@ -63,13 +64,21 @@ def resume(tracker: Tracker, journal: Journal, info: SourceInfo, ids: list[int])
 
 
 def save_progress(
-    journal: Journal | None, tracker: Tracker, options: SegmentOptions, frame: int, said: list[str]
+    journal: Journal | None,
+    tracker: Tracker,
+    options: SegmentOptions,
+    keys: Masks,
+    frame: int,
+    said: list[str],
 ) -> None:
     """At an error: make last what was found until then.
 
-    Not where the tracker may be without an object already that the next frame was to drop.
+    Not where the tracker may be without an object already that the next frame was to drop, or
+    that a black mask there ends.
     """
-    if journal is not None and all(drop.frame != frame + 1 for drop in options.drop):
+    if journal is None or any(drop.frame == frame + 1 for drop in options.drop):
+        return
+    if not keys.ends(frame + 1, range(1, 256)):
         with suppress(OutputError):  # the error itself is what is to be said
             journal.checkpoint(tracker.state_dict(), said)
 

@@ -163,7 +163,8 @@ def _find_refined(
 
     First from the last mask back to the first, which waits on disk; then forward.
     """
-    first, *_, last = _key_frames(keys, options)
+    masks = _key_frames(keys, options)
+    first, last = masks[0], masks[-1]
     # An object that is dropped at a frame was followed until the one before.
     drops = tuple(replace(drop, frame=drop.frame - 1) for drop in options.drop)
     back = _Guide(keys, tracker.twin(), source, drops, way=-1, warnings=[])
@@ -175,9 +176,14 @@ def _find_refined(
             start=options.range()[0],
             allow_truncated=options.allow_truncated,
             raw=options.raw,
+            or_end=True,
         )
         with closing(pictures):
             for index, rgb in pictures:
+                if not back.begun:  # the first one: masks after it are for no frame
+                    last = max(frame for frame in masks if frame <= max(index, first))
+                if index > last:
+                    continue
                 if index <= first:
                     break
                 soft, _, _ = back.step_soft(index, rgb)

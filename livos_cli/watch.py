@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from livos_cli.options import clock
+
 __all__ = ["DOUBTFUL", "AreaWatch", "Doubt", "DoubtWatch", "Watch"]
 
 RECENT = 8  # frames whose median area is the usual one
@@ -168,15 +170,6 @@ class DoubtWatch:
         if doubt.open:
             return f"{text} {'backward' if back else 'on'}"
         return f"{text} {'back ' if back else ''}to {doubt.until}"
-
-
-def clock(seconds: float) -> str:
-    """A time for people, like 0:00.6 or 1:02:03.5."""
-    tenths = round(max(0.0, seconds) * 10)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{minutes}:{rest // 10:02d}.{rest % 10}"
-    return f"{hours}:{text:0>7}" if hours else text
 
 
 class AreaWatch:

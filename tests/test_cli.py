@@ -248,7 +248,8 @@ def test_result_paths_on_stdout_the_rest_on_stderr(
 
 def test_quiet_and_json(inputs: dict[str, Path], tmp_path: Path, livos: Any) -> None:
     done = livos("segment", inputs["video"], "-m", inputs["mask"], "-o", tmp_path, "-q", "--json")
-    assert done.stderr == ""
+    # Warnings are printed all the same, doubts among them.
+    assert all(line.startswith("warning: ") for line in done.stderr.splitlines()), done.stderr
     (line,) = done.stdout.splitlines()
     report = json.loads(line)
     assert report["frames"] == 40

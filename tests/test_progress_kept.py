@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from media import files, scene, write_png, write_video
 
-from livos_cli.errors import InputError, InterruptionError
+from livos_cli.errors import InputError, InterruptionError, ShortMemoryError
+from livos_cli.memory import too_little_memory
 from livos_cli.network import LiVOS
 from livos_cli.options import Drop, Keep, RunOptions, SegmentOptions
 from livos_cli.pipeline import Begin, Progress, Report, run
@@ -143,13 +145,66 @@ def test_out_of_memory(
         return read(*arguments, **named)
 
     monkeypatch.setattr(tiny, "read", fail)
-    with pytest.raises(InputError, match="too little memory at frame 9"):
+    with pytest.raises(ShortMemoryError, match="too little memory on cpu at frame 9"):
         segment(tiny, clip, tmp_path / "out", drop=drop)
     monkeypatch.undo()
     _, resumed = segment(tiny, clip, tmp_path / "out", drop=drop)
     assert resumed == (0 if drop == (Drop(2, 9),) else 9)  # there it was gone already
     segment(tiny, clip, tmp_path / "left", drop=drop)
     assert files(tmp_path / "out") == files(tmp_path / "left")
+
+
+@pytest.mark.parametrize(("black", "known"), [(9, 0), (8, 9)])
+def test_out_of_memory_where_a_black_mask_ends_objects(
+    black: int,
+    known: int,
+    clip: dict[str, Path],
+    tmp_path: Path,
+    tiny: LiVOS,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They were gone from what was kept, and the resumed run did not say what ended them."""
+    (keys := tmp_path / "keys").mkdir()
+    shutil.copy(clip["mask"], keys / "00000.png")
+    write_png(keys / f"{black:05d}.png", np.zeros((96, 128), np.uint8), "gray")
+    clip = {**clip, "mask": keys}
+    encode, calls = tiny.encode_image, iter(range(1 << 30))
+
+    def fail(*arguments: Any, **named: Any) -> Any:
+        if next(calls) >= 9:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(*arguments, **named)
+
+    monkeypatch.setattr(tiny, "encode_image", fail)
+    with pytest.raises(ShortMemoryError, match="at frame 9"):
+        segment(tiny, clip, tmp_path / "out")
+    monkeypatch.undo()
+    again, resumed = segment(tiny, clip, tmp_path / "out")
+    assert resumed == known
+    left, _ = segment(tiny, clip, tmp_path / "left")
+    assert files(tmp_path / "out") == files(tmp_path / "left")
+    assert again.warnings == left.warnings
+    assert any(f"mask of frame {black} is black" in warning for warning in again.warnings)
+
+
+def test_a_result_that_needs_too_much_memory_says_so(
+    clip: dict[str, Path], tmp_path: Path, tiny: LiVOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone and among many: what it was too little for is in the reason."""
+    from livos_cli.batch import work
+    from livos_cli.discover import discover
+    from livos_cli.plan import Batch
+    from livos_cli.video.sinks.masks import MaskVideo
+
+    def fail(*_: Any) -> None:
+        raise too_little_memory("to write clip.mask.mkv")
+
+    monkeypatch.setattr(MaskVideo, "write", fail)
+    with pytest.raises(ShortMemoryError, match=r"too little memory to write clip\.mask\.mkv"):
+        segment(tiny, clip, tmp_path / "out")
+    batch = Batch(SegmentOptions(max_size=48), RunOptions(output=tmp_path / "many"), "w", 0.0)
+    (item,) = discover([str(clip["video"])], str(clip["mask"]), batch.output)
+    assert work(item, batch, tiny).error == "there is too little memory to write clip.mask.mkv"
 
 
 def test_other_settings_leave_it(clip: dict[str, Path], tmp_path: Path, tiny: LiVOS) -> None:

@@ -175,6 +175,23 @@ def test_one_mask_has_nothing_to_refine(tiny: LiVOS, clip: Path, tmp_path: Path)
     assert files(tmp_path / "out") == files(tmp_path / "plain")
 
 
+@pytest.mark.parametrize("more", [(KEY,), ()])
+def test_masks_past_the_end_are_said(
+    more: tuple[int, ...], tiny: LiVOS, clip: Path, tmp_path: Path
+) -> None:
+    """As without --refine, which refused them; the other masks count as they do without it."""
+    ids = [ids for _, ids in images()]
+    for name, frames in (("with", (0, *more, FRAMES, FRAMES + 7)), ("without", (0, *more))):
+        for frame in frames:
+            shown = ids[min(frame, FRAMES - 1)]
+            write_png(tmp_path / name / f"{frame:05d}.png", shown, "pal8")
+    report = segment(tiny, clip, tmp_path / "with", tmp_path / "a")
+    segment(tiny, clip, tmp_path / "without", tmp_path / "b")
+    said = f"no frame was read for the masks of frames {FRAMES}, {FRAMES + 7}"
+    assert said in report.warnings
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
 def test_a_refined_run_begins_anew(tiny: LiVOS, clip: Path, masks: Path, tmp_path: Path) -> None:
     """As a way back does: nothing is left of it, and the next one does all of it again."""
     asked = iter(range(1, 1 << 30))

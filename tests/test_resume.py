@@ -241,7 +241,7 @@ def test_interrupted_once_says_how_to_go_on(
     process = begun(long_clip, tmp_path)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    assert "going on after" in said
+    assert "resuming after" in said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["long", "long.mask.mkv"]
     assert len(list((tmp_path / "long").iterdir())) == 400
 

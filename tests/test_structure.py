@@ -40,13 +40,14 @@ ALLOWED: dict[str, set[str]] = {
     "fingerprint": BASICS | {"livos_cli", "video"},
     "journal": BASICS | {"files", "outputs", "records", "spool", "trust", "video"},
     "spool": BASICS | {"video"},
-    "watch": set(),
+    "watch": {"options"},
     "refine": {"spool"},
     "tracking": BASICS | {"framing", "network", "refine", "spool", "tracker", "upload", "video"},
     "pipeline": BASICS
     | {"device", "fingerprint", "framing", "network", "outputs", "resume", "tracking"}
     | {"video", "watch"},
-    "resume": BASICS | {"fingerprint", "journal", "network", "records", "tracker", "video"},
+    "resume": BASICS
+    | {"fingerprint", "journal", "network", "records", "tracker", "tracking", "video"},
     "remote": BASICS | {"outside"},
     "lock": BASICS | {"files", "records", "trust"},
     "manifest": {"files", "livos_cli", "names", "records", "trust"},

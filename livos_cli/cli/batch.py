@@ -334,7 +334,7 @@ class BatchDisplay:
                 self._console.print(text, markup=False)
             self._console.print(f"report: {short(report)}", markup=False)
         if interrupted and not self._request.quiet:
-            self._console.print("interrupted; run the same command again to go on from there")
+            self._console.print("interrupted; run the same command again to resume")
 
 
 def _told(record: Record) -> str:

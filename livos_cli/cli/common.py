@@ -31,7 +31,6 @@ __all__ = [
     "Quiet",
     "Weights",
     "as_cell",
-    "clock",
     "command",
     "human",
     "one_of",
@@ -191,14 +190,6 @@ def stdout_console() -> Console:
 def warn(console: Console, text: str) -> None:
     """One line on stderr."""
     console.print(f"warning: {text}", style="yellow")
-
-
-def clock(seconds: float) -> str:
-    """A time for people, as options take it: 1:02.5."""
-    minutes, rest = divmod(round(seconds, 1), 60)
-    hours, minutes = divmod(int(minutes), 60)
-    text = f"{rest:04.1f}"
-    return f"{hours}:{minutes:02}:{text}" if hours else f"{minutes}:{text}"
 
 
 def command(*words: object) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from livos_cli.cli.common import short
+from livos_cli.cli.common import command, short, typed
 
 if TYPE_CHECKING:
     from livos_cli.pipeline import Report
@@ -15,26 +15,53 @@ __all__ = ["correction"]
 
 
 def correction(video: str, mask: Path, report: Report) -> list[str]:
-    """The steps that correct the first doubt tracking came to; none where there is no doubt."""
-    if not report.doubts or not Path(video).exists():
+    """The steps that correct the first doubt tracking came to; none where there is no doubt.
+
+    Each can be copied into a shell as it is, but for the box.
+    """
+    source = Path(video)
+    if not report.doubts or not (source.is_file() or source.is_dir()):
         return []
     doubt = min(report.doubts, key=lambda d: (abs(d.frame - report.begins), d.object))
-    folder = mask if mask.is_dir() else Path("masks")
-    lines = [f"to correct object {doubt.object}:"]
-    if not mask.is_dir():
-        first = folder / f"{_name(video, report.begins)}.png"
-        lines.append(f"  copy {_typed(mask)} to {_typed(first)}")
-    elif doubt.object in report.names:  # a folder an object
-        folder = mask / report.names[doubt.object]
-    lines.append(
-        f"  livos mask {_typed(Path(video))} --frame {doubt.frame} --id {doubt.object} "
-        f"--box X0,Y0,X1,Y1 -o {_typed(folder)}"
-    )
-    whole = mask if mask.is_dir() else folder
-    lines.append(
-        f"  livos segment {_typed(Path(video))} -m {_typed(whole)} -y, other options as before"
-    )
+    whole = mask if mask.is_dir() else _new_folder(video)
+    folder, frame = whole, doubt.frame
+    lines = [f"to correct object {doubt.object}, with the other options as before:"]
+    if mask.is_dir():
+        folder = _folder_of(mask, report.names.get(doubt.object))
+        frame = _free_frame(video, folder, doubt.frame, doubt.until)
+    else:
+        first = whole / f"{_name(video, report.begins)}{mask.suffix}"
+        lines.append(f"  {_copy(mask, first)}")
+    # The box is to be filled in; what is to be typed around it is quoted where it must be.
+    made = command("livos", "mask", _typed(source), "--frame", frame, "--id", doubt.object)
+    lines.append(f"  {made} --box X0,Y0,X1,Y1 {command('-o', _typed(folder))}")
+    lines.append("  " + command("livos", "segment", _typed(source), "-m", _typed(whole), "-y"))
     return lines
+
+
+def _new_folder(video: str) -> Path:
+    """For the masks; not one that may hold other videos' masks."""
+    masks = Path("masks")
+    return Path(f"{Path(video).resolve().stem}.masks") if masks.exists() else masks
+
+
+def _folder_of(masks: Path, name: str | None) -> Path:
+    """Where a mask of an object belongs: of a folder an object, into its own."""
+    from livos_cli.video.mask_names import inner_folder
+
+    return inner_folder(masks) or (masks if name is None else masks / name)
+
+
+def _free_frame(video: str, folder: Path, frame: int, until: int) -> int:
+    """The first of these frames that has no mask yet, which may show another object."""
+    from livos_cli.video.images import list_images
+    from livos_cli.video.masks import KeyMasks
+
+    source = Path(video)
+    names = tuple(p.stem for p in list_images(source)) if source.is_dir() else None
+    taken = set(KeyMasks(folder, names).frames or ())
+    way = 1 if until >= frame else -1
+    return next((n for n in range(frame, until + way, way) if n not in taken), frame)
 
 
 def _name(video: str, frame: int) -> str:
@@ -46,5 +73,11 @@ def _name(video: str, frame: int) -> str:
     return f"{frame:05d}"
 
 
+def _copy(mask: Path, first: Path) -> str:
+    make, copy = ("mkdir", "copy") if os.name == "nt" else ("mkdir -p", "cp")
+    folder = command(_typed(first.parent))
+    return f"{make} {folder} && {copy} {command(_typed(mask), _typed(first))}"
+
+
 def _typed(path: Path) -> str:
-    return shlex.quote(short(path))
+    return typed(short(path))

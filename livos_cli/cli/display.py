@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from livos_cli.cli.common import clock, human, stderr_console, warn
+from livos_cli.cli.common import human, stderr_console, warn
+from livos_cli.options import clock
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -52,7 +53,7 @@ class Display:
             time = clock(options.origin / float(info.rate))
             self.note(f"from frame {options.origin} (about {time}), {way}")
         if begin.resumed:
-            self.note(f"going on after {begin.resumed} frames of an interrupted run")
+            self.note(f"resuming after {begin.resumed} frames of an interrupted run")
         if self._console.is_terminal:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

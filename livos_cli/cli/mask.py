@@ -14,7 +14,6 @@ from livos_cli.cli.common import (
     Json,
     Overwrite,
     Quiet,
-    clock,
     command,
     say,
     short,
@@ -134,7 +133,8 @@ def mask(
     limit = _limit(threshold)
     check_exists(video)
     suffixes = (".jpg", ".jpeg", ".png") if show else (".png",)
-    if output is not None and output.suffix and output.suffix.lower() not in suffixes:
+    ending = "" if output is None or output.is_dir() else output.suffix.lower()
+    if ending and ending not in suffixes:
         said = "is no picture" if show else "is no PNG"
         raise UsageError(f"-o {output} {said}", "name it .jpg" if show else "masks are index PNGs")
     number, rgb = _read(video, where)
@@ -265,7 +265,7 @@ def _grid_place(video: str, frame: int, output: Path | None) -> Path:
 def _read(video: str, where: Position) -> tuple[int, np.ndarray]:
     """A frame's number, and its picture."""
     from livos_cli.errors import InputError, PastEndError
-    from livos_cli.options import Position
+    from livos_cli.options import Position, clock
     from livos_cli.video.reader import open_source
 
     end = None if where.frame is None else Position(frame=where.frame + 1)

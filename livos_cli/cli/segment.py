@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -23,18 +22,15 @@ from livos_cli.cli.common import (
     say,
     short,
 )
-from livos_cli.cli.correct import correction
-from livos_cli.cli.display import Display
 from livos_cli.cli.kinds import KIND_NAMES, asked_for, with_default
-from livos_cli.cli.stop import Stop
+from livos_cli.cli.one import as_told, in_one, in_stretches
 from livos_cli.cli.usage import no_mask
-from livos_cli.errors import InterruptionError, UsageError
+from livos_cli.errors import UsageError
 from livos_cli.options import (
     ALPHA_CODECS,
     CONTOURS,
     DIRECTIONS,
     MATTE_CODECS,
-    Keep,
     Look,
     Position,
     RawVideo,
@@ -45,10 +41,6 @@ from livos_cli.options import (
     parse_colour,
     parse_drops,
 )
-from livos_cli.redact import redact
-
-if TYPE_CHECKING:
-    from livos_cli.pipeline import Report
 
 EXAMPLES = """\b
 Examples:
@@ -258,7 +250,7 @@ def segment(
         float,
         typer.Option(
             metavar="SECONDS",
-            help="How often to write what an interrupted run goes on from; 0 for never.",
+            help="How often to write what an interrupted run resumes from; 0 for never.",
             min=0,
         ),
     ] = 60.0,
@@ -393,158 +385,17 @@ def segment(
             "--dry-run, --fail-fast and --report are for many videos", "give a folder, or --list"
         )
     if split_at_masks:
-        found = _in_stretches(
+        found = in_stretches(
             videos[0], Path(mask), options, run_options, weights, device, precision,
             (address, gpus_per_task, named), quiet=quiet,
         )  # fmt: skip
     else:
-        found = _in_one(
+        found = in_one(
             videos[0], Path(mask), options, run_options, weights, device, precision, checkpoint,
             quiet=quiet, as_json=as_json,
         )  # fmt: skip
     if as_json:
-        print(json.dumps(_as_json(found, videos[0])))
+        print(json.dumps(as_told(found, videos[0])))
     elif not quiet and str(output) != "-":
         for path in found.outputs.values():
             say(short(path))
-
-
-def _in_one(
-    video: str,
-    mask: Path,
-    options: SegmentOptions,
-    run_options: RunOptions,
-    weights: str,
-    device: str,
-    precision: str,
-    checkpoint: float,
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> Report:
-    # What can be known to fail is found before torch and the weights are loaded.
-    from livos_cli.outputs import plan_outputs
-    from livos_cli.video.container import check_exists
-    from livos_cli.video.mask_names import check_mask_exists
-    from livos_cli.video.positions import settle
-
-    check_exists(video)
-    check_mask_exists(mask)
-    streamed = str(run_options.output) == "-"
-    if streamed and as_json:
-        raise UsageError("-o - and --json both write to stdout", "leave one of them")
-    plan_outputs(video, mask, run_options)
-    options, said = settle(options, mask, video)
-
-    from livos_cli.pipeline import Begin, run
-    from livos_cli.weights.load import load_located
-    from livos_cli.weights.locate import sha256_of
-
-    model, path = load_located(weights, device=device, precision=precision)
-    display = Display(quiet=quiet, weights=weights, precision=str(model.dtype).split(".")[1])
-    with Stop(quiet=quiet) as stop, display:
-
-        def begin(begun: Begin) -> None:
-            stop.armed = begun.resumed is not None
-            display.warn(*said)
-            display.begin(begun, options)
-
-        try:
-            report = run(
-                video,
-                mask,
-                model,
-                options,
-                run_options,
-                keep=Keep(sha256_of(path), checkpoint, stop=stop) if checkpoint else None,
-                on_begin=begin,
-                on_frame=display.frame,
-            )
-        except InterruptionError as error:
-            error.exit_code = stop.exit_code
-            raise
-    display.finish(report)
-    for line in correction(video, mask, report):
-        display.note(line)
-    return report
-
-
-def _in_stretches(
-    video: str,
-    mask: Path,
-    options: SegmentOptions,
-    run_options: RunOptions,
-    weights: str,
-    device: str,
-    precision: str,
-    place: tuple[str | None, float, tuple[str, ...]],
-    *,
-    quiet: bool,
-) -> Report:
-    from livos_cli.cluster import Cluster, stretches_on_ray
-    from livos_cli.pipeline import is_repeatable, run
-    from livos_cli.stretches import plan_stretches, remove, results_of
-    from livos_cli.video.container import check_exists
-    from livos_cli.video.mask_names import check_mask_exists
-    from livos_cli.weights.load import load_located
-    from livos_cli.weights.locate import sha256_of
-
-    check_exists(video)
-    if not is_repeatable(video):
-        raise UsageError(f"--split-at-masks: {video} cannot be read twice", "save it first")
-    check_mask_exists(mask)
-    address, gpus_per_task, devices = place
-    # On the CPU: here the results are only written.
-    model, path = load_located(weights, device="cpu", precision="fp32")
-    stretches, warnings = plan_stretches(
-        Path(video), mask, options, run_options, f"{sha256_of(path)} {device} {precision}"
-    )
-    display = Display(quiet=quiet, weights=weights, precision=precision)
-    for warning in warnings:
-        display.warn(warning)
-    cluster = Cluster(address, weights, device, precision, gpus_per_task, devices)
-    todo = [stretch for stretch in stretches if not stretch.results.exists()]
-    done = len(stretches) - len(todo)
-    with Stop(quiet=quiet) as stop, display:
-        stop.armed = True
-        try:
-            for _ in stretches_on_ray(todo, cluster, stop=stop):
-                done += 1
-                display.note(f"{done} of {len(stretches)} stretches are tracked")
-        except InterruptionError as error:
-            error.exit_code = stop.exit_code
-            raise
-        stop.armed = False
-        report = run(
-            video,
-            mask,
-            model,
-            options,
-            run_options,
-            past=results_of(stretches),
-            on_begin=display.begin,
-            on_frame=display.frame,
-        )
-    remove(stretches)
-    display.finish(report)
-    for line in correction(video, mask, report):
-        display.note(line)
-    return report
-
-
-def _as_json(report: Report, video: str) -> dict[str, object]:
-    height, width = report.size
-    network_height, network_width = report.network_size
-    return {
-        "video": redact(video),
-        "frames": report.frames,
-        "seconds": round(report.seconds, 3),
-        "objects": list(report.ids),
-        "object_names": {str(i): name for i, name in report.names.items()},
-        "size": [width, height],
-        "network_size": [network_width, network_height],
-        "peak_memory": report.peak_memory,
-        "outputs": {kind: str(path) for kind, path in report.outputs.items()},
-        "warnings": list(report.warnings),
-        "doubts": [asdict(doubt) for doubt in report.doubts],
-    }

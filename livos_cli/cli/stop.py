@@ -26,7 +26,7 @@ def heeded(names: Iterable[str]) -> Iterator[int]:
 
 
 class Stop:
-    """Takes the signals that end a run, while one is under way that can be gone on from.
+    """Takes the signals that end a run, while one is under way that can be resumed.
 
     Until `armed` is set, and from the second signal on, they do what they did before.
     """

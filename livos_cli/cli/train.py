@@ -170,7 +170,7 @@ class _Display:
             self._console.print(
                 f"{'interrupted' if result.interrupted else 'stopped'} after step {result.step}, "
                 f"{result.seconds:.0f} s, {share:.1%} of it waiting for data; the same command "
-                "goes on from here",
+                "resumes here",
                 markup=False,
             )
         outputs = [result.weights, folder / "log.csv"]

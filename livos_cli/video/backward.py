@@ -38,6 +38,7 @@ def read_backward(
     start: Position | None = None,
     allow_truncated: bool = False,
     raw: RawVideo | None = None,
+    or_end: bool = False,
     cache_bytes: int = CACHE_BYTES,
 ) -> Generator[tuple[int, np.ndarray]]:
     """Frames from number `last` down to the first one wanted, the same bits as forward.
@@ -48,6 +49,7 @@ def read_backward(
         start: first frame wanted.
         allow_truncated: take a damaged or cut file as far as it decodes.
         raw: what to take bare pictures for.
+        or_end: begin at the end of the source, if that comes before `last`.
         cache_bytes: of decoded pictures.
 
     Yields:
@@ -62,8 +64,10 @@ def read_backward(
         )
     if Path(source).is_dir():
         folder = ImageFolderSource(Path(source), start, None)
-        if last >= len(folder.paths):
-            raise _no_frame(source, last, len(folder.paths))
+        if last >= (count := len(folder.paths)):
+            if not or_end:
+                raise _no_frame(source, last, count)
+            last = count - 1
         for index in range(last, -1, -1):
             if start is not None and not start.reached(index, folder.time_of(index)):
                 return
@@ -76,7 +80,7 @@ def read_backward(
     end = Position(frame=last + 1)
     with VideoSource(source, start, end, allow_truncated=allow_truncated, raw=raw) as video:
         reader = _Groups(video, cache_bytes)
-        if reader.end is not None and reader.end <= last:
+        if reader.end is not None and reader.end <= last and not or_end:
             raise _no_frame(source, last, reader.end)
         with closing(reader.backward()) as frames:
             yield from frames

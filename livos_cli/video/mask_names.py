@@ -10,6 +10,7 @@ from livos_cli.errors import InputError
 from livos_cli.video.images import list_images
 
 __all__ = [
+    "FIRST",
     "check_mask_exists",
     "composed",
     "frame_number",
@@ -18,6 +19,7 @@ __all__ = [
     "object_folders",
 ]
 
+FIRST = ".first"  # how `livos mask` ends the name of a mask of frame 0
 # Folders of CVAT's and labelme's exports in Pascal VOC's layout, the better one first.
 EXPORTED = ("SegmentationObject", "SegmentationClass", "SegmentationObjectPNG")
 EXPORT_SIGNS = (*EXPORTED, "ImageSets", "JPEGImages", "labelmap.txt", "class_names.txt")
@@ -26,8 +28,11 @@ EXPORT_SIGNS = (*EXPORTED, "ImageSets", "JPEGImages", "labelmap.txt", "class_nam
 def frame_number(stem: str) -> int | None:
     """The frame that a mask of a folder is for: the last run of digits in its name, if any.
 
-    `00012` is 12, `frame_000012` and `clip_00000012_mask` are 12.
+    `00012` is 12, `frame_000012` and `clip_00000012_mask` are 12. `clip7.first`, as `livos mask`
+    names it, is 0.
     """
+    if stem.endswith(FIRST):
+        return 0
     runs = re.findall(r"\d+", stem)
     return int(runs[-1]) if runs and len(runs[-1]) < 19 else None
 

@@ -18,6 +18,7 @@ from livos_cli.video.images import list_images, natural_key
 from livos_cli.video.mask_checks import check_meant
 from livos_cli.video.mask_image import ColourTable, Style, judge_style, read_mask
 from livos_cli.video.mask_names import (
+    FIRST,
     check_mask_exists,
     composed,
     frame_number,
@@ -146,8 +147,13 @@ class KeyMasks:
             self._by_frame.setdefault(frame, []).append((own, image))
 
     def _frame_of(self, image: Path) -> int:
-        if self._names is not None and composed(image.stem) in self._names:
-            return self._names[composed(image.stem)]
+        if self._names is not None:
+            parts = composed(image.stem).split(".")
+            for place in range(len(parts)):  # IMAGE, or FOLDER.IMAGE as `livos mask` writes it
+                if (name := ".".join(parts[place:])) in self._names:
+                    return self._names[name]
+            if image.stem.endswith(FIRST):
+                return 0
         number = frame_number(image.stem)
         if self._names is None and number is not None:
             return number

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+
+from livos_cli.video.mask_names import composed
 
 __all__ = ["frame_of_single", "looks_numbered"]
 
@@ -26,10 +27,10 @@ def frame_of_single(
     Returns:
         The frame number, from 0; None if the name says none.
     """
-    name, prefix = _composed(mask.stem), _composed(video_stem) + "."
+    name, prefix = composed(mask.stem), composed(video_stem) + "."
     rest = name.removeprefix(prefix)
     if image_names is not None:
-        plain = [_composed(image) for image in image_names]
+        plain = [composed(image) for image in image_names]
         return plain.index(rest) if rest in plain else None
     if rest == name or not re.fullmatch(rf"\d{{{DIGITS},}}", rest, re.ASCII):
         return None
@@ -40,8 +41,3 @@ def looks_numbered(mask: Path) -> int | None:
     """The number of a name like `00100.png` or `other.00100.png`, which may be a frame's."""
     match = re.fullmatch(rf"(?:.*\.)?(\d{{{DIGITS},}})", mask.stem, re.ASCII)
     return int(match[1]) if match else None
-
-
-def _composed(name: str) -> str:
-    """Accents in one form: file systems differ in it."""
-    return unicodedata.normalize("NFC", name)
