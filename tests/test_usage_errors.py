@@ -255,3 +255,13 @@ def test_completion_and_help_come_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == "set()"
+
+
+@pytest.mark.parametrize("command", [[], ["weights"]])
+def test_without_a_command_the_help_is_shown_line_by_line(command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "livos_cli", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert len((done.stdout + done.stderr).splitlines()) > 8
+    assert "Commands:" in done.stdout + done.stderr

@@ -110,6 +110,9 @@ def _explain(error: Exception) -> int | None:
         return _tell(error)
     # Click's own usage errors, whatever package it is vendored in, say how by these two.
     if getattr(error, "show", None) is not None and hasattr(error, "format_message"):
+        if type(error).__name__ == "NoArgsIsHelpError":  # no command: the help, line by line
+            error.show()  # type: ignore[attr-defined]
+            return 2
         from livos_cli.cli.usage import explained
 
         return _tell(explained(error, sys.argv[1:]))
