@@ -161,7 +161,7 @@ def parse_drops(texts: Iterable[str]) -> tuple[tuple[Drop, ...], tuple[tuple[int
         if not (object_id.isascii() and object_id.isdecimal() and place):
             raise UsageError(
                 f"--drop '{text}' is not ID@POS",
-                "give it like 2@120f: object 2, frame 120; or 2@0:05",
+                "give it like 2@120f: frame 120 is the first without object 2; or like 2@0:05",
             )
         position = Position.parse(place, "--drop", bare="f")
         if position.frame is not None:

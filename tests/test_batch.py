@@ -403,7 +403,7 @@ def test_two_runs_in_one_folder(tmp_path: Path, one: dict[str, Path]) -> None:
         for _ in range(2)
     ]
     ended = [(p, *p.communicate(timeout=120)) for p in both]
-    done = [r for _, out, _ in ended for r in records(out) if r["status"] == "done"]
+    done = [r for _, out, _ in ended for r in records(out) if r.get("status") == "done"]
     assert sorted(r["video"] for r in done) == [f"videos/v{n}.mp4" for n in range(6)]
     refused = [(p.returncode, err) for p, out, err in ended if not out]
     for code, said in refused:  # unless one began when the other had ended
