@@ -183,3 +183,31 @@ def test_doubts_are_said_where_a_kind_is_lost(
     assert list(record["outputs"]) == ["mask"]
     assert record["frames"] == len(lost)
     assert record["doubts"]
+
+
+# Masks beside others in a folder.
+
+
+def test_a_second_mask_of_a_frame_is_refused_before_it_is_written(
+    livos: Livos, tmp_path: Path
+) -> None:
+    """It was written, and the folder could not be read any more."""
+    rgb, ids = scene(96, 128, 1, seed=1)[0]
+    write_video(tmp_path / "clip.mp4", [rgb])
+    (tmp_path / "keys").mkdir()
+    write_png(tmp_path / "keys" / "clip.first.png", ids, "gray")
+    made = ["mask", "clip.mp4", "--box", "10%,10%,90%,90%", "-o"]
+    done = livos(*made, "keys", "-y", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "keys/clip.first.png is a mask of frame 0 already" in done.stderr
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == ["clip.first.png"]
+
+
+def test_a_mask_beside_other_pictures(livos: Livos, tmp_path: Path) -> None:
+    """The folder is none of masks; the command that comes next takes the mask alone."""
+    rgb, ids = scene(96, 128, 1, seed=1)[0]
+    write_video(tmp_path / "clip.mp4", [rgb])
+    write_png(tmp_path / "photo.png", ids, "gray")
+    done = livos("mask", "clip.mp4", "--box", "10%,10%,90%,90%", "-o", ".", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "next: livos segment clip.mp4 -m 00000.png" in done.stderr

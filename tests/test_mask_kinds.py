@@ -444,7 +444,7 @@ def test_long_names_have_short_temporary_ones(livos: Livos, tmp_path: Path) -> N
     stem = "é" * 120  # 240 bytes, and 9 for .mask.mkv
     write_video(tmp_path / f"{stem}.mp4", [rgb for rgb, _ in scene(96, 160, 3)])
     write_png(tmp_path / "m.png", few().ids, "gray")
-    done = livos("segment", f"{stem}.mp4", "-m", "m.png", cwd=tmp_path)
+    done = livos("segment", f"{stem}.mp4", "-m", "m.png", "--save", "mask", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {p.name for p in tmp_path.iterdir()} == {f"{stem}.mp4", f"{stem}.mask.mkv", "m.png"}
     done = livos("segment", f"{stem}.mp4", "-m", "m.png", "--save", "contours", "--save",

@@ -144,6 +144,8 @@ def mask(
     for path in (png, picture):
         if path.exists() and not overwrite:
             raise OutputError(f"{path} exists already", "use -y to overwrite it")
+    if not show and output is not None and png.parent == output:
+        _check_only(video, number, png)
     if show:
         _write_grid(rgb, picture)
         following = _box_command(video, number, rgb)
@@ -252,6 +254,19 @@ def _places(video: str, frame: int, output: Path | None) -> tuple[Path, Path]:
     return output / f"{number}.png", output.parent / f"{output.name}.{number}.look.jpg"
 
 
+def _check_only(video: str, frame: int, png: Path) -> None:
+    """Raises OutputError where a folder has a mask for a frame already, by another name."""
+    from livos_cli.errors import OutputError
+    from livos_cli.video.positions import key_masks
+
+    there = key_masks(png.parent, video) if png.parent.is_dir() else None
+    if other := [path for path in (there.named(frame) if there else ()) if path != png]:
+        raise OutputError(
+            f"{other[0]} is a mask of frame {frame} already",
+            "remove it, or choose another folder with -o",
+        )
+
+
 def _grid_place(video: str, frame: int, output: Path | None) -> Path:
     """Where the frame with its grid goes: never into a folder of masks."""
     if output is not None and output.suffix and not output.is_dir():
@@ -287,12 +302,13 @@ def _segment_command(video: str, frame: int, png: Path, output: Path | None) -> 
     from livos_cli.errors import LivosError, OutputError
     from livos_cli.options import RunOptions
     from livos_cli.outputs import plan_outputs
-    from livos_cli.video.positions import first_key
+    from livos_cli.video.positions import key_masks
 
     mask, more = png, []
-    if output is not None and png.parent == output:  # one of the masks of a folder
-        mask, first = output, first_key(output, video)
-        more = ["--direction", "both"] if first else []
+    whole = key_masks(output, video) if output is not None and png.parent == output else None
+    if output is not None and whole is not None and whole.frames:  # one of the masks of a folder
+        mask = output
+        more = ["--direction", "both"] if whole.frames[0] else []
     elif frame:
         more = ["--from", f"{frame}f", "--direction", "both"]
     try:

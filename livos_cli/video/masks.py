@@ -173,6 +173,10 @@ class KeyMasks:
         """Frame numbers that have a mask; None if one mask is for the first frame read."""
         return None if self._first is not None else sorted(self._by_frame)
 
+    def named(self, frame: int) -> list[Path]:
+        """The images for a frame, in a folder of masks."""
+        return [path for _, path in self._by_frame.get(frame, ())]
+
     def scan(self, width: int, height: int, *, trust: bool = False) -> tuple[list[int], list[str]]:
         """Read every mask once, so that errors come before hours of work and not after.
 

@@ -13,7 +13,7 @@ from livos_cli.video.masks import KeyMasks, settle_origin
 from livos_cli.video.reader import open_source
 from livos_cli.video.single_mask import frame_of_single, looks_numbered
 
-__all__ = ["first_key", "frame_at", "settle"]
+__all__ = ["frame_at", "key_masks", "settle"]
 
 
 def settle(
@@ -72,9 +72,12 @@ def frame_at(
     )
 
 
-def first_key(masks: Path, video: str | Path) -> int:
-    """The first frame that a folder of masks has one for."""
-    return (KeyMasks(masks, _names_of(video)[1]).frames or [0])[0]
+def key_masks(masks: Path, video: str | Path) -> KeyMasks | None:
+    """What a folder of masks holds; None if it is none: empty, or with other images."""
+    try:
+        return KeyMasks(masks, _names_of(video)[1])
+    except InputError:
+        return None
 
 
 def _is_stream(video: str | Path) -> bool:
