@@ -25,6 +25,7 @@ _TEXTS = (
     "insufficient memory",
     "out of memory",
     "could not create a memory",
+    "could not create a primitive",
     "can't start new thread",
 )
 

@@ -62,7 +62,9 @@ def assert_harmless(*texts: str) -> None:
 
 
 def test_one_video_of_such_a_name(evil: dict[str, Path], tmp_path: Path, livos: Any) -> None:
-    done = livos("segment", evil["video"], "-m", evil["mask"], "-o", tmp_path / "out")
+    done = livos(
+        "segment", evil["video"], "-m", evil["mask"], "-o", tmp_path / "out", "--save", "mask"
+    )
     assert done.returncode == 0, done.stderr
     assert_harmless(done.stdout, done.stderr)
     assert done.stdout.strip().endswith(f"out/{SHOWN}.mask.mkv")

@@ -314,7 +314,7 @@ def test_sound_of_other_codecs_is_copied(codec: str, tmp_path: Path, tiny: LiVOS
     video = write_video(tmp_path / "a.mkv", [rgb for rgb, _ in clip], tone=True, sound=codec)
     mask = write_png(tmp_path / "m.png", clip[0][1], "gray")
     report = segment(tiny, video, mask, tmp_path / "out", ("overlay",))
-    assert not report.warnings
+    assert all("doubtful" in warning for warning in report.warnings)  # none is of the sound
     with av.open(str(report.outputs["overlay"])) as container:
         assert len(container.streams.audio) == 1
 

@@ -189,13 +189,14 @@ class KeyMasks:
             All ids there are, and warnings.
         """
         ids: set[int] = set()
-        warnings = list(self._notes)
+        warnings, doubts = list(self._notes), dict[str, str]()
         for n, frame in enumerate([None] if self._first is not None else sorted(self._by_frame)):
             mask = self._load(frame, width, height, warnings.append)
             if not trust:
                 label = f"the mask {self._path}" + ("" if frame is None else f" of frame {frame}")
                 coloured = bool(self._colours.ids)
-                warnings += check_meant(mask, label, coloured=coloured, first=n == 0)
+                for said in check_meant(mask, label, coloured=coloured, first=n == 0):
+                    doubts.setdefault(said.removeprefix(label), said)  # of each kind, the first
             ids |= {int(i) for i in np.unique(mask) if i}
         if not ids:
             raise InputError(
@@ -206,7 +207,7 @@ class KeyMasks:
                 f"object ids must be 1 to 255, found {outside[0]} in {self._path}",
                 "renumber the objects: outputs are 8-bit images",
             )
-        return sorted(ids), _together(warnings)
+        return sorted(ids), _together([*warnings, *doubts.values()])
 
     def at(self, frame: int, *, first: bool, width: int, height: int) -> np.ndarray | None:
         """The mask of a frame, (H, W) int64 at the video's size, or None.
