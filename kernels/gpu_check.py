@@ -194,7 +194,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "device": "dry run" if dry else torch.cuda.get_device_name(),
         "torch": torch.__version__,
-        "command": "kernels/gpu_check.sh",
+        "command": " ".join(["kernels/gpu_check.sh", *sys.argv[1:]]),
         "runs": [],
     }
 

@@ -156,14 +156,13 @@ class Certainty:
     def load_state_dict(self, state: dict[str, Tensor], objects: int) -> None:
         """Go on where `state_dict` was taken, with so many objects.
 
-        A state without it, or with one of another kind, says nothing of these objects until a
-        mask is given for them.
+        A state without it says nothing of these objects until a mask is given for them. Shapes are
+        checked by `livos_cli.state`, of the whole state at once.
         """
         self._colours = np.full((objects, COLOURS), np.nan, np.float32)
         self._means, self.signs = np.zeros((objects, 2)), np.zeros((0, len(TERMS)))
         colours, means = state.get("colours"), state.get("means")
         if colours is None or means is None:
             return
-        if colours.shape == self._colours.shape and means.shape == self._means.shape:
-            self._colours = colours.numpy().astype(np.float32)
-            self._means = means.numpy().astype(np.float64)
+        self._colours = colours.numpy().astype(np.float32)
+        self._means = means.numpy().astype(np.float64)

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -17,17 +17,13 @@ from livos_cli.cli import bench, evaluate, info, mask, segment, train, weights
 from livos_cli.cli.panels import PanelCommand
 from livos_cli.cli.stop import heeded
 from livos_cli.cli.streams import complain, reserve_streams, show_traceback
+from livos_cli.errors import LivosError, ReaderGoneError
 from livos_cli.redact import redact, redact_logs
-
-if TYPE_CHECKING:
-    from livos_cli.errors import LivosError
 
 __all__ = ["app", "main"]
 
 # No reader any more, no space, closed, or a terminal that is gone.
 _STDOUT_FAULTS = (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO)
-
-READER_GONE = 141  # what shells report of a program that SIGPIPE ended
 
 app = typer.Typer(
     name="livos",
@@ -80,7 +76,7 @@ def main() -> None:
             sys.stdout.flush()
     except SystemExit:
         if sys.stdout is not stdout:  # typer has met the closed pipe, and put that aside
-            _leave_quietly(READER_GONE)
+            _leave_quietly(ReaderGoneError.exit_code)
         raise
     except (KeyboardInterrupt, typer.Abort):
         code = 130
@@ -101,7 +97,6 @@ def main() -> None:
 
 def _explain(error: Exception) -> int | None:
     """Say in one line what a user can do about an error; its exit code, None if it is a fault."""
-    from livos_cli.errors import LivosError, ReaderGoneError
     from livos_cli.memory import out_of_memory, too_little_memory
 
     if isinstance(error, ReaderGoneError):
@@ -121,7 +116,7 @@ def _explain(error: Exception) -> int | None:
     if isinstance(error, OSError) and error.errno in _STDOUT_FAULTS and error.filename is None:
         # Only our own stdout has no file name: whoever read it has gone, or it is full.
         if error.errno == errno.EPIPE:
-            _leave_quietly(READER_GONE)
+            _leave_quietly(ReaderGoneError.exit_code)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
         complain(f"cannot write to stdout ({error.strerror})")
         return 1

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from livos_cli.errors import WeightsError
 
-__all__ = ["BASE", "LITE", "NORMALISERS", "PRESETS", "SMALL", "TINY", "LiVOSConfig"]
+__all__ = ["BASE", "LITE", "LITE0", "NORMALISERS", "PRESETS", "SMALL", "TINY", "LiVOSConfig"]
 
 
 NORMALISERS = ("cumulative", "gated")
-IMAGE_BLOCKS = ("basic", "bottleneck", "efficientnet-lite0")
+LITE0: Final = "efficientnet-lite0"
+IMAGE_BLOCKS = ("basic", "bottleneck", LITE0)
 WIDEST, DEEPEST = 8192, 100  # channels; blocks of a layer: a configuration alone costs no memory
 
 
@@ -52,7 +53,7 @@ class LiVOSConfig:
     @property
     def feature_widths(self) -> tuple[int, int, int]:
         """Channels of the image features (f16, f8, f4)."""
-        if self.image_block == "efficientnet-lite0":
+        if self.image_block == LITE0:
             return 112, 40, 24
         expansion = 4 if self.image_block == "bottleneck" else 1
         layer1, layer2, layer3 = (width * expansion for width in self.stages)
@@ -149,5 +150,5 @@ TINY = LiVOSConfig(
     size=384,
 )
 # An image encoder that has seen ImageNet; what it costs more is saved in the mask encoder.
-LITE = replace(TINY, image_block="efficientnet-lite0", mask_depths=(1, 1, 1))
+LITE = replace(TINY, image_block=LITE0, mask_depths=(1, 1, 1))
 PRESETS = {"base": BASE, "small": SMALL, "tiny": TINY, "lite": LITE}

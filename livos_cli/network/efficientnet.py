@@ -12,13 +12,12 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LITE0", "EfficientNetLite0", "remap_lite0"]
+__all__ = ["EfficientNetLite0", "remap_lite0"]
 
 # Blocks, kernel, stride of the first, expansion, channels out: the stages up to stride 16.
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))
 STEM = 32
 TAPS = (1, 2, 4)  # stages whose results are the features at 1/4, 1/8 and 1/16
-LITE0 = "efficientnet-lite0"
 EPS = 1e-3  # of its batch norm
 
 

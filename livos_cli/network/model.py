@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from livos_cli.device import give_back_memory
 from livos_cli.network.calibration import Calibration
-from livos_cli.network.config import LiVOSConfig
+from livos_cli.network.config import LITE0, LiVOSConfig
 from livos_cli.network.decoder import MaskDecoder
-from livos_cli.network.efficientnet import LITE0, EfficientNetLite0
+from livos_cli.network.efficientnet import EfficientNetLite0
 from livos_cli.network.encoders import (
     GateProjector,
     KeyProjector,

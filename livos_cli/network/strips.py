@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from livos_cli.network.config import LiVOSConfig
+from livos_cli.network.config import LITE0, LiVOSConfig
 
 __all__ = ["DECODER_HALO", "Strip", "encoder_halo", "in_strips", "mask_encoder_halo", "split"]
 
@@ -95,7 +95,7 @@ def encoder_halo(config: LiVOSConfig) -> int:
 
     10 for ResNet-50: 133 pixels for its features, one row for the key's 3x3 convolution.
     """
-    if config.image_block == "efficientnet-lite0":
+    if config.image_block == LITE0:
         return LITE0_HALO
     convolutions = 2 if config.image_block == "basic" else 1
     return _halo(config.image_depths, convolutions, 1)
