@@ -18,7 +18,11 @@ import numpy as np
 import torch
 
 MINUTES = 7.5  # nothing is started after, unless --minutes says otherwise
-TESTS = ("tests/test_kernels.py", "tests/test_parity.py", "tests/test_precision.py")
+TESTS = (
+    "tests/kernels/test_kernels.py",
+    "tests/network/test_parity.py",
+    "tests/tracker/test_precision.py",
+)
 GIB = 2**30
 
 

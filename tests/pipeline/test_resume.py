@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 from filelock import FileLock
 from media import files, scene, visible, write_png, write_video
 
@@ -351,7 +352,7 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
     write_video(tmp_path / "videos" / "v.mp4", [rgb for rgb, _ in made])
     write_png(tmp_path / "masks" / "v.png", made[0][1], "pal8")
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("every_step.py"), tmp_path],
+        [sys.executable, ROOT / "tests" / "every_step.py", tmp_path],
         capture_output=True,
         text=True,
         check=False,

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from conftest import EXAMPLES, ROOT, reference_weights
 from media import decode
 from safetensors.torch import load_file
-from test_evaluation import write_sequence
+from sequences import write_sequence
 
 from livos_cli.errors import InputError, LivosError, UsageError
 from livos_cli.files import temporary_of
