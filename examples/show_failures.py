@@ -16,8 +16,8 @@ import numpy as np
 
 import livos_cli
 from livos_cli.evaluation.score import jaccard
+from livos_cli.outputs.overlay import draw_overlay
 from livos_cli.training.procedural import render
-from livos_cli.video.overlay import draw_overlay
 
 HEIGHT, WIDTH, FRAMES, SHOWN = 240, 320, 60, 6
 Scene = Iterator[tuple[np.ndarray, np.ndarray]]

@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from livos_cli.masks.palette import encode_index_png
 from livos_cli.training.procedural import render
-from livos_cli.video.palette import encode_index_png
 
 IDS = np.array([0, 3, 17, 200], np.uint8)  # not contiguous
 LATE = 4  # the frame at which the last object is first annotated

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from media import decode, scene, write_png, write_video
 
-from livos_cli.batch import work
-from livos_cli.discover import Item, discover, is_batch, read_list
+from livos_cli.batch.discover import Item, discover, is_batch, read_list
+from livos_cli.batch.plan import Batch, Record, ReportFile, settle
+from livos_cli.batch.work import work
 from livos_cli.errors import InputError, LivosError, OutputError, UsageError
-from livos_cli.files import temporary_of
-from livos_cli.lock import locked
+from livos_cli.files.atomic import temporary_of
+from livos_cli.files.lock import locked
 from livos_cli.network import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.plan import Batch, Record, ReportFile, settle
 
 posix = pytest.mark.skipif(os.name == "nt", reason="links, limits and names of POSIX")
 
@@ -353,7 +353,7 @@ def test_errors_of_ours_are_in_the_report(
     tmp_path: Path, one: dict[str, Path], tiny: LiVOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One failure stops nothing, even one that should not be."""
-    from livos_cli import batch as module
+    from livos_cli.batch import work as module
 
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("ours")
@@ -415,7 +415,7 @@ def test_two_runs_in_one_folder(tmp_path: Path, one: dict[str, Path]) -> None:
 
 def test_a_lock_names_its_owner_and_ends_with_it(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from livos_cli.lock import locked\n"
+        "import sys, time; from pathlib import Path; from livos_cli.files.lock import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen(

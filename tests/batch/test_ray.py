@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from media import decode, scene, write_png, write_video
 
-from livos_cli.cluster import Cluster, work_on_ray
+from livos_cli.batch.plan import Batch
+from livos_cli.batch.ray_cluster import Cluster, work_on_ray
 from livos_cli.errors import UsageError
 from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.plan import Batch
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 VIDEOS = 4
@@ -128,7 +128,7 @@ def test_stretches_between_masks(tmp_path: Path, livos: Any) -> None:
             "--start", f"{begin}f", "--end", f"{end}f", "--save", "png", "--device", "cpu",
         )  # fmt: skip
         assert part.returncode == 0, part.stderr
-        from livos_cli.video.mask_image import read_mask
+        from livos_cli.masks.decode_image import read_mask
 
         for index in range(begin, end):
             ids = read_mask(alone / "long" / f"{index:05d}.png", allow_empty=True)

@@ -20,7 +20,7 @@ from livos_cli.bench.settings import STAGES, Setting, parse_size
 from livos_cli.bench.softmax import SoftmaxMatching
 from livos_cli.errors import UsageError
 from livos_cli.network import BASE, TINY
-from livos_cli.tracker import Tracker
+from livos_cli.tracker.tracker import Tracker
 
 
 def test_every_mode_is_measured(tmp_path: Path, livos: Any) -> None:

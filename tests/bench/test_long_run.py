@@ -17,7 +17,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.pipeline import run
+from livos_cli.pipeline.run import run
 from livos_cli.weights.load import load_model
 
 def status(field):

@@ -15,13 +15,13 @@ import pytest
 from conftest import Livos
 from media import scene, write_png, write_video
 
-from livos_cli.cli.correct import correction
-from livos_cli.discover import discover
+from livos_cli.batch.discover import discover
+from livos_cli.cli.corrections import correction
 from livos_cli.errors import InputError
+from livos_cli.masks.reference_masks import KeyMasks
 from livos_cli.options import RunOptions
-from livos_cli.pipeline import Report
-from livos_cli.video.masks import KeyMasks
-from livos_cli.watch import Doubt
+from livos_cli.pipeline.doubts import Doubt
+from livos_cli.pipeline.run import Report
 
 IDS = scene(64, 96, 1)[0][1]
 

@@ -387,7 +387,7 @@ def test_a_name_taken_meanwhile_is_left_alone(
 ) -> None:
     from livos_cli.errors import OutputError
     from livos_cli.options import RunOptions, SegmentOptions
-    from livos_cli.pipeline import run
+    from livos_cli.pipeline.run import run
 
     out = tmp_path / "video.mask.mkv"
 

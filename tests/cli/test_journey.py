@@ -15,11 +15,11 @@ from media import decode, scene, write_png, write_video
 
 from livos_cli.errors import InputError, UsageError
 from livos_cli.evaluation.score import jaccard
+from livos_cli.masks.checks import check_meant
+from livos_cli.masks.palette import decode_index_png
+from livos_cli.masks.single_mask import frame_of_single
 from livos_cli.options import Position, SegmentOptions
-from livos_cli.video.mask_checks import check_meant
-from livos_cli.video.palette import decode_index_png
-from livos_cli.video.positions import settle
-from livos_cli.video.single_mask import frame_of_single
+from livos_cli.pipeline.positions import settle
 
 FRAMES = 10
 CHEAP = ["--device", "cpu", "--max-size", 64]
@@ -330,7 +330,7 @@ def test_masks_that_cannot_be_meant() -> None:
 
 def test_a_photograph_is_no_mask(tmp_path: Path) -> None:
     """As was seen: a picture in few colours was read as 231 objects, one a colour."""
-    from livos_cli.video.masks import KeyMasks
+    from livos_cli.masks.reference_masks import KeyMasks
 
     tiles = np.arange(64).reshape(8, 8).repeat(10, axis=0).repeat(10, axis=1)
     colours = np.random.default_rng(3).integers(1, 255, (64, 3)).astype(np.uint8)
@@ -402,7 +402,7 @@ def test_boxes_of_real_frames_without_an_object(shared: Path) -> None:
     import av
 
     from livos_cli.errors import LivosError
-    from livos_cli.first_mask import Hints, doubt_found, grab
+    from livos_cli.masks.first_mask import Hints, doubt_found, grab
 
     rng = np.random.default_rng(0)
     said, empty, doubted = 0, 0, []

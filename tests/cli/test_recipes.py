@@ -16,7 +16,7 @@ from conftest import ROOT
 from media import decode, scene, write_png, write_video
 
 from livos_cli.evaluation.score import jaccard
-from livos_cli.video.palette import decode_index_png
+from livos_cli.masks.palette import decode_index_png
 
 PAGE = (ROOT / "docs" / "recipes.md").read_text()
 # A block, and what it says it gives.

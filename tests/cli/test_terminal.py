@@ -124,7 +124,7 @@ def test_errors_that_quote_such_names(
 def test_the_host_of_a_lock_is_no_line_of_ours(
     evil: dict[str, Path], tmp_path: Path, livos: Any
 ) -> None:
-    from livos_cli.lock import locked
+    from livos_cli.files.lock import locked
 
     out = tmp_path / "out"
     with locked(out):

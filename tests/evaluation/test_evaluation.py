@@ -17,8 +17,8 @@ from sequences import FRAMES, IDS, LATE, scene, write_sequence
 
 from livos_cli.datasets import first_seen, open_dataset, read_ids
 from livos_cli.errors import InputError
-from livos_cli.evaluation.long import forward_and_backward
-from livos_cli.video.palette import encode_index_png
+from livos_cli.evaluation.long_run import forward_and_backward
+from livos_cli.masks.palette import encode_index_png
 
 MARK = 0.58  # J&F on `dev`; repeating the first mask gives J 0.353, optical flow 0.462
 

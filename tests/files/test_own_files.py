@@ -21,24 +21,15 @@ import safetensors.torch
 import torch
 from media import files, scene, write_png, write_video
 
-from livos_cli.batch import work
-from livos_cli.discover import Item, discover
+from livos_cli.batch.discover import Item, discover
+from livos_cli.batch.manifest import Manifest
+from livos_cli.batch.plan import Batch, Record, ReportFile, settle
+from livos_cli.batch.work import work
 from livos_cli.errors import InputError, InterruptionError, OutputError
-from livos_cli.files import write_whole
-from livos_cli.journal import Journal, _digest
-from livos_cli.lock import _who, locked
-from livos_cli.manifest import Manifest
-from livos_cli.network import LiVOS
-from livos_cli.network.model import Memory
-from livos_cli.options import Keep, RunOptions, SegmentOptions
-from livos_cli.pipeline import Begin, run
-from livos_cli.plan import Batch, Record, ReportFile, settle
-from livos_cli.records import unpublished
-from livos_cli.spool import read_result, write_result
-from livos_cli.state import TENSORS
-from livos_cli.tracker import Tracker
-from livos_cli.training import checkpoint
-from livos_cli.trust import (
+from livos_cli.files.atomic import write_whole
+from livos_cli.files.livos_folder import unpublished
+from livos_cli.files.lock import _who, locked
+from livos_cli.files.trust import (
     CHECKPOINT,
     INDEX,
     LONG,
@@ -51,7 +42,16 @@ from livos_cli.trust import (
     Rule,
     parse,
 )
-from livos_cli.video.sinks import Decided
+from livos_cli.network import LiVOS
+from livos_cli.network.livos import Memory
+from livos_cli.options import Keep, RunOptions, SegmentOptions
+from livos_cli.outputs.formats import Decided
+from livos_cli.pipeline.checkpoint import Journal, _digest
+from livos_cli.pipeline.run import Begin, run
+from livos_cli.pipeline.spool import read_result, write_result
+from livos_cli.tracker.saved_state import TENSORS
+from livos_cli.tracker.tracker import Tracker
+from livos_cli.training import checkpoint
 
 FRAMES = 5
 VALUES: tuple[Any, ...] = (

@@ -13,18 +13,25 @@ from pathlib import Path
 import pytest
 from media import decode, scene, write_png, write_video
 
-from livos_cli.batch import work
+from livos_cli.batch.discover import Item, discover
+from livos_cli.batch.plan import Batch, Record, ReportFile
+from livos_cli.batch.work import work
 from livos_cli.datasets import open_dataset
-from livos_cli.discover import Item, discover
 from livos_cli.errors import InputError, InterruptionError, LivosError, OutputError
-from livos_cli.files import create, open_own, remove_leftovers, synced, temporary_of, write_whole
-from livos_cli.lock import locked
+from livos_cli.files.atomic import (
+    create,
+    open_own,
+    remove_leftovers,
+    synced,
+    temporary_of,
+    write_whole,
+)
+from livos_cli.files.livos_folder import records_folder
+from livos_cli.files.lock import locked
+from livos_cli.files.outside import inner_path, plain_name
 from livos_cli.network import LiVOS
 from livos_cli.options import Keep, RunOptions, SegmentOptions
-from livos_cli.outside import inner_path, plain_name
-from livos_cli.pipeline import run
-from livos_cli.plan import Batch, Record, ReportFile
-from livos_cli.records import records_folder
+from livos_cli.pipeline.run import run
 from livos_cli.training import checkpoint
 from livos_cli.weights.hub import parse_hub
 

@@ -14,7 +14,7 @@ from media import scene, write_png, write_video
 
 from livos_cli.errors import UsageError
 from livos_cli.evaluation.score import jaccard
-from livos_cli.first_mask import (
+from livos_cli.masks.first_mask import (
     Hints,
     grab,
     parse_box,
@@ -22,7 +22,7 @@ from livos_cli.first_mask import (
     parse_polygon,
     pick_backdrop,
 )
-from livos_cli.video.palette import decode_index_png
+from livos_cli.masks.palette import decode_index_png
 
 DEV = ("bear", "car-turn", "dance-jump", "horsejump-low", "scooter-gray")
 

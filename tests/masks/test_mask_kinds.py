@@ -15,14 +15,14 @@ from mask_zoo import BRIGHT, CONTENTS, Truth, draw, few, judge, many, odd, soft,
 from media import scene, write_png, write_video
 from PIL import Image
 
-from livos_cli.discover import discover, read_list
+from livos_cli.batch.discover import discover, read_list
 from livos_cli.errors import InputError, OutputError
-from livos_cli.names import LONGEST, fitting
+from livos_cli.files.names import LONGEST, fitting
+from livos_cli.masks.decode_image import read_mask
+from livos_cli.masks.names import frame_number
+from livos_cli.masks.palette import DAVIS_PALETTE, decode_index_png
+from livos_cli.masks.reference_masks import KeyMasks
 from livos_cli.options import RunOptions
-from livos_cli.video.mask_image import read_mask
-from livos_cli.video.mask_names import frame_number
-from livos_cli.video.masks import KeyMasks
-from livos_cli.video.palette import DAVIS_PALETTE, decode_index_png
 
 
 def read(path: Path) -> tuple[np.ndarray, str]:

@@ -10,9 +10,9 @@ import pytest
 from media import write_png
 
 from livos_cli.errors import InputError
-from livos_cli.video.mask_image import read_mask
-from livos_cli.video.masks import KeyMasks, fit_mask
-from livos_cli.video.palette import DAVIS_PALETTE
+from livos_cli.masks.decode_image import read_mask
+from livos_cli.masks.palette import DAVIS_PALETTE
+from livos_cli.masks.reference_masks import KeyMasks, fit_mask
 
 
 @pytest.fixture

@@ -20,15 +20,15 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from livos_cli.errors import UsageError
+from livos_cli.masks.polygons import keyhole, parts_of
 from livos_cli.network import LiVOS
 from livos_cli.options import Look, RunOptions, SegmentOptions
-from livos_cli.pipeline import Report, run
-from livos_cli.tracker import Tracker
+from livos_cli.outputs.formats import KINDS, Decided, Job
+from livos_cli.outputs.picture_video import composite
+from livos_cli.pipeline.run import Report, run
+from livos_cli.tracker.tracker import Tracker
 from livos_cli.video.colour import planar, planes_of, rgb_of
-from livos_cli.video.polygons import keyhole, parts_of
 from livos_cli.video.reader import open_source
-from livos_cli.video.sinks import KINDS, Decided, Job
-from livos_cli.video.sinks.pictures import composite
 from livos_cli.video.source import Frame, SourceInfo
 
 FRAMES = 8
@@ -311,7 +311,7 @@ def ids_of_objects(folder: Path) -> list[np.ndarray]:
 
 
 def test_index_masks_of_all_kinds_agree(everything: dict[str, Path], truth: Any) -> None:
-    from livos_cli.video.palette import decode_index_png
+    from livos_cli.masks.palette import decode_index_png
 
     want = [ids for _, ids, _ in truth]
     assert all(set(np.unique(ids)) == {0, 2, 5, 200} for ids in want)
@@ -532,7 +532,7 @@ def test_odd_sizes(tmp_path: Path, tiny: LiVOS) -> None:
 
 
 def test_look_of_the_overlay() -> None:
-    from livos_cli.video.overlay import draw_overlay
+    from livos_cli.outputs.overlay import draw_overlay
 
     rgb = np.full((120, 160, 3), 100, np.uint8)
     ids = np.zeros((120, 160), np.uint8)
@@ -568,7 +568,7 @@ def test_preview_is_a_picture(everything: dict[str, Path]) -> None:
     sheet = cv2.imread(str(everything["preview"]))
     assert sheet.shape[1] == 1600
     # Each object's strip has its colour: 200 in the DAVIS palette is not black.
-    from livos_cli.video.palette import DAVIS_PALETTE
+    from livos_cli.masks.palette import DAVIS_PALETTE
 
     for object_id in (2, 5, 200):
         colour = DAVIS_PALETTE[object_id][::-1]

@@ -19,7 +19,7 @@ from livos_cli.errors import InputError, UsageError
 from livos_cli.evaluation.score import jaccard
 from livos_cli.network import LiVOS
 from livos_cli.options import Drop, Position, RawVideo, RunOptions, SegmentOptions
-from livos_cli.pipeline import Report, run
+from livos_cli.pipeline.run import Report, run
 from livos_cli.video.backward import read_backward
 from livos_cli.video.reader import open_source
 
@@ -254,7 +254,7 @@ import sys, threading, time
 from pathlib import Path
 import livos_cli
 from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.pipeline import run
+from livos_cli.pipeline.run import run
 from livos_cli.video.reader import open_source
 
 def resident(field):
@@ -376,8 +376,8 @@ def test_images_of_another_size_are_one_line(tmp_path: Path, tiny: LiVOS) -> Non
 def test_a_full_disk_on_the_way_back_is_one_line() -> None:
     """/dev/full stands for the disk of temporary files."""
     from livos_cli.errors import OutputError
-    from livos_cli.spool import Spool
-    from livos_cli.video.sinks import Decided
+    from livos_cli.outputs.formats import Decided
+    from livos_cli.pipeline.spool import Spool
 
     def fill() -> None:
         with Path("/dev/full").open("r+b", buffering=1 << 14) as full, Spool() as spool:

@@ -17,10 +17,10 @@ import livos_cli
 from livos_cli import Tracker, load_model
 from livos_cli.errors import InterruptionError
 from livos_cli.evaluation.score import jaccard
+from livos_cli.masks.reference_masks import KeyMasks
 from livos_cli.network import LiVOS
 from livos_cli.options import Drop, Keep, Position, RunOptions, SegmentOptions
-from livos_cli.pipeline import Report, run
-from livos_cli.video.masks import KeyMasks
+from livos_cli.pipeline.run import Report, run
 
 FRAMES, CORRECTED = 24, 10
 

@@ -18,12 +18,12 @@ from livos_cli.errors import InterruptionError
 from livos_cli.evaluation.score import jaccard
 from livos_cli.network import LiVOS
 from livos_cli.options import Drop, Keep, RunOptions, SegmentOptions
-from livos_cli.pipeline import Begin, Report, run
-from livos_cli.spool import Spool
-from livos_cli.video.preview import DOUBT, Preview
-from livos_cli.video.sinks import Decided, Job
+from livos_cli.outputs.formats import Decided, Job
+from livos_cli.outputs.preview import DOUBT, Preview
+from livos_cli.pipeline.doubts import DoubtWatch, Watch
+from livos_cli.pipeline.run import Begin, Report, run
+from livos_cli.pipeline.spool import Spool
 from livos_cli.video.source import Frame, SourceInfo
-from livos_cli.watch import DoubtWatch, Watch
 
 LOST = 10  # the frame from which the object is gone, in `lost`
 Scene = list[tuple[np.ndarray, np.ndarray]]

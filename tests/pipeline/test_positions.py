@@ -11,9 +11,9 @@ import pytest
 from media import decode, scene, write_png, write_video
 
 from livos_cli.errors import LivosError, UsageError
+from livos_cli.masks.palette import decode_index_png
 from livos_cli.options import Drop, Position, SegmentOptions, Times, parse_drops
-from livos_cli.video.palette import decode_index_png
-from livos_cli.video.positions import frame_at, settle
+from livos_cli.pipeline.positions import frame_at, settle
 
 FRAMES, RATE = 12, 10
 # Frame 6 comes late: times are the container's, not a count by the rate.

@@ -17,7 +17,7 @@ from livos_cli.errors import InputError, InterruptionError, ShortMemoryError
 from livos_cli.memory import too_little_memory
 from livos_cli.network import LiVOS
 from livos_cli.options import Drop, Keep, RunOptions, SegmentOptions
-from livos_cli.pipeline import Begin, Progress, Report, run
+from livos_cli.pipeline.run import Begin, Progress, Report, run
 
 FRAMES = 40
 
@@ -191,10 +191,10 @@ def test_a_result_that_needs_too_much_memory_says_so(
     clip: dict[str, Path], tmp_path: Path, tiny: LiVOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Alone and among many: what it was too little for is in the reason."""
-    from livos_cli.batch import work
-    from livos_cli.discover import discover
-    from livos_cli.plan import Batch
-    from livos_cli.video.sinks.masks import MaskVideo
+    from livos_cli.batch.discover import discover
+    from livos_cli.batch.plan import Batch
+    from livos_cli.batch.work import work
+    from livos_cli.outputs.mask_video import MaskVideo
 
     def fail(*_: Any) -> None:
         raise too_little_memory("to write clip.mask.mkv")

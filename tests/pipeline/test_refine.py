@@ -19,9 +19,9 @@ from livos_cli.errors import InterruptionError, OutputError, UsageError
 from livos_cli.evaluation.score import jaccard
 from livos_cli.network import LiVOS
 from livos_cli.options import Drop, Keep, Position, RunOptions, SegmentOptions
-from livos_cli.pipeline import Begin, Report, run
-from livos_cli.refine import Soft, SoftSpool, blend
-from livos_cli.video.sinks import KINDS
+from livos_cli.outputs.formats import KINDS
+from livos_cli.pipeline.refine import Soft, SoftSpool, blend
+from livos_cli.pipeline.run import Begin, Report, run
 
 FRAMES, KEY = 24, 16
 BLACK = np.zeros((96, 128), np.uint8)
@@ -240,7 +240,7 @@ def test_what_it_does_not_go_with(options: dict[str, Any], said: str) -> None:
 
 
 def test_stretches_are_refused(clip: Path, masks: Path, tmp_path: Path) -> None:
-    from livos_cli.stretches import plan_stretches
+    from livos_cli.batch.split import plan_stretches
 
     with pytest.raises(UsageError, match="leave out --refine"):
         plan_stretches(

@@ -21,8 +21,8 @@ from media import files, scene, visible, write_png, write_video
 from livos_cli.errors import InputError, InterruptionError, OutputError
 from livos_cli.network import LiVOS
 from livos_cli.options import Drop, Keep, RunOptions, SegmentOptions
-from livos_cli.pipeline import Begin, Report, run
-from livos_cli.video.sinks import KINDS
+from livos_cli.outputs.formats import KINDS
+from livos_cli.pipeline.run import Begin, Report, run
 
 FRAMES = 16
 posix = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

@@ -12,11 +12,11 @@ from media import scene, write_png, write_video
 
 from livos_cli.network import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.pipeline import run
-from livos_cli.video.preview import Preview
-from livos_cli.video.sinks import Decided, Job
+from livos_cli.outputs.formats import Decided, Job
+from livos_cli.outputs.preview import Preview
+from livos_cli.pipeline.doubts import AreaWatch
+from livos_cli.pipeline.run import run
 from livos_cli.video.source import Frame
-from livos_cli.watch import AreaWatch
 
 
 def watch(areas: list[int], given: tuple[int, ...] = ()) -> list[str]:

@@ -11,11 +11,11 @@ from conftest import ROOT, Livos
 from media import scene
 
 from livos_cli import Tracker, load_model
-from livos_cli.certainty import Certainty, describe
 from livos_cli.errors import WeightsError
 from livos_cli.evaluation.score import jaccard
 from livos_cli.network import LiVOS
 from livos_cli.network.calibration import TERMS, Calibration
+from livos_cli.tracker.certainty import Certainty, describe
 
 LOST = 10  # the frame from which the object is gone, in `lost`
 Scene = list[tuple[np.ndarray, np.ndarray]]

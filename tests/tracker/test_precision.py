@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from livos_cli.network.prepare import to_device
-from livos_cli.tracker import Tracker
+from livos_cli.tracker.tracker import Tracker
 from livos_cli.weights.load import load_model
 
 SEQUENCES = ("bear", "car-turn", "dance-jump", "horsejump-low", "scooter-gray")

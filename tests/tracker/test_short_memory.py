@@ -25,14 +25,14 @@ from media import write_png, write_video
 
 from livos_cli.errors import InputError, LivosError, ShortMemoryError
 from livos_cli.memory import out_of_memory, too_little_memory
-from livos_cli.video.sinks.base import cannot_write
+from livos_cli.outputs.sink import cannot_write
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
 
 RUNNER = """
 import resource, sys
 import av, cv2, torch, pycocotools.mask, rich.progress, rich.table
-import livos_cli.batch, livos_cli.cli.batch, livos_cli.pipeline, livos_cli.weights.load
+import livos_cli.batch.work, livos_cli.cli.batch, livos_cli.pipeline.run, livos_cli.weights.load
 from livos_cli.cli import main
 torch.set_num_threads(1)
 cv2.setNumThreads(1)
@@ -184,9 +184,9 @@ def test_many_videos_of_which_one_is_too_large(tmp_path: Path) -> None:
 
 def test_a_checkpoint_outlives_too_little_memory(tmp_path: Path) -> None:
     """Whoever has more memory, or has mended the input, resumes."""
-    from livos_cli.journal import Journal
-    from livos_cli.resume import closing_journal
-    from livos_cli.video.sinks import Decided
+    from livos_cli.outputs.formats import Decided
+    from livos_cli.pipeline.checkpoint import Journal
+    from livos_cli.pipeline.resume import closing_journal
     from livos_cli.video.source import Frame
 
     folder = tmp_path / ".livos" / "x.unfinished"

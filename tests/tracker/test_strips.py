@@ -16,10 +16,10 @@ from conftest import ROOT, reference_weights
 from livos_cli.errors import InputError
 from livos_cli.network import BASE, LITE, SMALL, TINY, LiVOS, LiVOSConfig
 from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
-from livos_cli.network.model import Features, Memory
+from livos_cli.network.livos import Features, Memory
 from livos_cli.network.prepare import to_device
 from livos_cli.network.strips import encoder_halo, mask_encoder_halo, split
-from livos_cli.tracker import Tracker
+from livos_cli.tracker.tracker import Tracker
 
 NARROW = replace(
     TINY, image_block="bottleneck", image_depths=(3, 4, 6), stages=(16, 32, 64), normaliser="gated"
@@ -112,7 +112,7 @@ def test_a_smaller_halo_is_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
     want = clip.encode(0, 0)
     assert relative(clip.encode(0, 4).pixel, want.pixel) < 1e-13
     less = encoder_halo(BASE) - 2
-    monkeypatch.setattr("livos_cli.network.model.encoder_halo", lambda _: less)
+    monkeypatch.setattr("livos_cli.network.livos.encoder_halo", lambda _: less)
     assert relative(clip.encode(0, 4).pixel, want.pixel) > 1e-11
 
 
@@ -199,7 +199,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from livos_cli.network import PRESETS, LiVOS
-from livos_cli.tracker import Tracker
+from livos_cli.tracker.tracker import Tracker
 from livos_cli.network.prepare import to_device
 
 def status(field):

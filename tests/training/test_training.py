@@ -24,16 +24,16 @@ from safetensors.torch import load_file
 from sequences import write_sequence
 
 from livos_cli.errors import InputError, LivosError, UsageError
-from livos_cli.files import temporary_of
+from livos_cli.files.atomic import temporary_of
+from livos_cli.masks.palette import encode_index_png
 from livos_cli.network import BASE, TINY, LiVOS
 from livos_cli.training import checkpoint
 from livos_cli.training.clips import Batches, ClipSource, batches
 from livos_cli.training.loop import train
-from livos_cli.training.losses import low_resolution_loss, mask_loss, uncertain_points
+from livos_cli.training.loss import low_resolution_loss, mask_loss, uncertain_points
 from livos_cli.training.options import RECIPES, TrainOptions, resolve
 from livos_cli.training.procedural import render
 from livos_cli.training.sources import Budget, SourceSpec, load_stills
-from livos_cli.video.palette import encode_index_png
 from livos_cli.weights.load import load_checked, load_model
 
 SMALL = ["clips=1", "length=3", "unroll=2", "size=64", "save_every=2", "precision=fp32"]

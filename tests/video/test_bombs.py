@@ -25,15 +25,15 @@ import torch
 from media import decode, scene, write_png, write_video
 
 import livos_cli
-from livos_cli import remote
+from livos_cli.batch import remote
 from livos_cli.errors import InputError, WeightsError
+from livos_cli.masks.polygons import MOST_CORNERS, keyhole, parts_of, within
+from livos_cli.masks.reference_masks import KeyMasks
 from livos_cli.network import SMALL, TINY, LiVOS
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.options import RunOptions
 from livos_cli.video.image_size import declared_size
 from livos_cli.video.images import ImageFolderSource
-from livos_cli.video.masks import KeyMasks
-from livos_cli.video.polygons import MOST_CORNERS, keyhole, parts_of, within
 from livos_cli.weights.convert import METADATA_KEY, read_checkpoint
 from livos_cli.weights.load import load_checked
 
@@ -446,7 +446,7 @@ def test_a_mask_of_noise_ends(
 def test_yolo_of_noise_is_made_of_its_corners(tmp_path: Path) -> None:
     from fractions import Fraction
 
-    from livos_cli.video.sinks import KINDS, Decided, Job
+    from livos_cli.outputs.formats import KINDS, Decided, Job
     from livos_cli.video.source import Frame, SourceInfo
 
     ids = noise(300, 400, 0.6).astype(np.uint8)

@@ -27,8 +27,8 @@ from video_zoo import (
 
 from livos_cli.network import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.pipeline import run
-from livos_cli.video.sinks import Decided
+from livos_cli.outputs.formats import Decided
+from livos_cli.pipeline.run import run
 
 pytestmark = pytest.mark.skipif(
     shutil.which("ffmpeg") is None, reason="ffmpeg (the program) is not installed"

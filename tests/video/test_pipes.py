@@ -26,7 +26,7 @@ from pycocotools import mask as coco_mask
 from livos_cli.errors import UsageError
 from livos_cli.network import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.pipeline import run
+from livos_cli.pipeline.run import run
 from livos_cli.video.reader import open_source
 
 FFMPEG = shutil.which("ffmpeg")
