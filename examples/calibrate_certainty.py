@@ -228,7 +228,7 @@ def load_signs(path: Path) -> list[Run]:
 
 
 def save_signs(path: Path, runs: list[Run]) -> None:
-    """Keep what was seen."""
+    """Checkpointing what was seen."""
     arrays = {f"signs{i}": run.signs for i, run in enumerate(runs)}
     arrays |= {f"j{i}": run.quality for i, run in enumerate(runs)}
     heads = json.dumps([[run.name, run.way] for run in runs])

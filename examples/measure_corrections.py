@@ -22,14 +22,14 @@ import torch
 import torch.nn.functional as F
 
 from livos_cli.evaluation.score import jaccard
-from livos_cli.network.layers import enlarge
+from livos_cli.network.layers import upsample
 from livos_cli.network.livos import Features, LiVOS, Memory
 from livos_cli.tracker.resize import (
     decide_ids,
-    impose,
+    downsample_ids,
+    downsample_image,
+    merge_mask,
     padding_of,
-    reduce_ids,
-    reduce_image,
     working_size,
 )
 from livos_cli.weights.load import load_model
@@ -87,20 +87,20 @@ class Follower:
         self.padding = padding_of(*self.size)
 
     def features(self, rgb: np.ndarray) -> Features:
-        image = reduce_image(torch.from_numpy(rgb), self.size)
+        image = downsample_image(torch.from_numpy(rgb), self.size)
         return self.model.encode_image(F.pad(image, self.padding))
 
     def take(self, features: Features, memory: Memory, truth: np.ndarray) -> Memory:
         """Write a given mask."""
         given = torch.from_numpy(truth.astype(np.int64))
-        reduced = F.pad(reduce_ids(given, self.size), self.padding)
-        soft = impose(torch.zeros(1, *reduced.shape), reduced, [1])
+        downsampled = F.pad(downsample_ids(given, self.size), self.padding)
+        soft = merge_mask(torch.zeros(1, *downsampled.shape), downsampled, [1])
         return self.model.write(features, memory, soft[None, 1:]).mark_given([0])
 
     def step(self, features: Features, memory: Memory, truth: np.ndarray) -> tuple[float, Memory]:
         """J, and the memory after the frame."""
         log_odds, memory = self.model.read(features, memory)
-        prob = enlarge(log_odds)[0].softmax(dim=0)
+        prob = upsample(log_odds)[0].softmax(dim=0)
         memory = self.model.write(features, memory, prob[None, 1:])
         left, _, top, _ = self.padding
         prob = prob[:, top : top + self.size[0], left : left + self.size[1]]
@@ -125,7 +125,7 @@ def uncorrected(model: LiVOS, data: Path, name: str) -> tuple[list[float], Befor
         if index == 0:
             follower = Follower(model, *truth.shape)
             features = follower.features(rgb)
-            first = memory = follower.take(features, model.enter(features, None, 1), truth)
+            first = memory = follower.take(features, model.add_objects(features, None, 1), truth)
             scores.append(1.0)
             continue
         kept[index] = memory
@@ -149,7 +149,7 @@ def corrected(model: LiVOS, data: Path, name: str, before: Before) -> dict[str, 
             features = follower.features(rgb)
             _, old = model.read(features, before.memory)
             again = model.restart(features, old, [0])
-            parts = Parts(old, model.enter(features, None, 1), again, before.first)
+            parts = Parts(old, model.add_objects(features, None, 1), again, before.first)
             memories = {way: follower.take(features, f(parts), truth) for way, f in WAYS.items()}
             continue
         features = follower.features(rgb)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from livos_cli.errors import InterruptionError
-from livos_cli.options import Keep, Position, RunOptions, SegmentOptions
+from livos_cli.options import Checkpointing, Position, RunOptions, SegmentOptions
 from livos_cli.pipeline.run import run
 from livos_cli.weights.load import load_model
 
@@ -29,7 +29,7 @@ def main() -> None:
     model = load_model("tiny")
     options = SegmentOptions(end=Position(frame=frames))
 
-    def seconds(out: Path, kind: str, keep: Keep | None = None) -> float:
+    def seconds(out: Path, kind: str, keep: Checkpointing | None = None) -> float:
         started = time.perf_counter()
         with suppress(InterruptionError):
             run(video, mask, model, options, RunOptions(save=(kind,), output=out), keep=keep)
@@ -39,9 +39,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             alone = seconds(root / "alone", kind)
-            often = seconds(root / "often", kind, Keep("weights", 10.0))
-            seconds(root / "cut", kind, Keep("weights", 1e9, stop=after(frames - 1)))
-            again = seconds(root / "cut", kind, Keep("weights", 1e9))
+            often = seconds(root / "often", kind, Checkpointing("weights", 10.0))
+            seconds(root / "cut", kind, Checkpointing("weights", 1e9, stop=after(frames - 1)))
+            again = seconds(root / "cut", kind, Checkpointing("weights", 1e9))
         print(
             f"{kind}: alone {alone:.1f} s; with checkpoints every 10 s {often:.1f} s; "
             f"resumed at the last frame {again:.2f} s, {100 * again / alone:.1f} %"

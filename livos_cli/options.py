@@ -18,7 +18,7 @@ __all__ = [
     "MATTE_CODECS",
     "PRECISIONS",
     "Drop",
-    "Keep",
+    "Checkpointing",
     "Look",
     "Position",
     "RawVideo",
@@ -216,7 +216,7 @@ class SegmentOptions:
     drop: tuple[Drop, ...] = ()  # objects to stop following
     refine: bool = False  # track frames between two masks from both
     raw: RawVideo | None = None  # the input is bare pictures
-    latest: bool = False  # of a live source, leave frames out rather than fall behind
+    latency_first: bool = False  # of a live source, leave frames out rather than fall behind
     trust_mask: bool = False  # take a mask that looks as if it cannot be meant
     times: Times = Times()  # origin and drops that are given in time
 
@@ -239,7 +239,7 @@ class SegmentOptions:
             raise UsageError(
                 "--refine goes forward, and back between masks", "leave out --direction"
             )
-        if (self.direction != "forward" or self.refine) and self.latest:
+        if (self.direction != "forward" or self.refine) and self.latency_first:
             raise UsageError("a live source has no way back", "leave out --latency-first")
 
     def range(self) -> tuple[Position | None, Position | None]:
@@ -253,7 +253,7 @@ class SegmentOptions:
 
 
 @dataclass(frozen=True)
-class Keep:
+class Checkpointing:
     """How an interrupted run can be resumed."""
 
     weights: str  # digest of their file: a checkpoint of others does not fit
@@ -280,7 +280,7 @@ class Look:
 class RunOptions:
     """What is written, and where."""
 
-    save: tuple[str, ...] = ("mask",)  # kinds, keys of video.sinks.KINDS
+    save: tuple[str, ...] = ("mask",)  # kinds, keys of outputs.formats.KINDS
     output: Path | None = None  # folder, or file for one kind, or -; None: beside the input
     overwrite: bool = False
     alpha_codec: str = "prores"  # one of ALPHA_CODECS

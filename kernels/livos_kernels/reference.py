@@ -69,7 +69,7 @@ def gated_recurrent_update(gates_BNCHW: Tensor, sensory_BNSHW: Tensor) -> Tensor
 
 
 def decide_masks(log_odds_BMHW: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Log-odds enlarged four times, their softmax, and the channel that is largest.
+    """Log-odds upsampled four times, their softmax, and the channel that is largest.
 
     Strips of rows, so that no full-size map of every channel exists; a row at a quarter of the
     size reaches no further than the rows beside it.

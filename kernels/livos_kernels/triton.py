@@ -264,7 +264,7 @@ def _decide_kernel(
     channels, rows, columns,
     SCALE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Some columns of one row of the frame: enlarge every channel twice, keep none."""
+    """Some columns of one row of the frame: upsample every channel twice, keep none."""
     blocks = tl.cdiv(columns * SCALE, BLOCK)
     y = tl.program_id(0) // blocks
     x = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)

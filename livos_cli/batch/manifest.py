@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from livos_cli.files.atomic import make_own_folder, remove_leftovers, synced
-from livos_cli.files.livos_folder import records_folder
+from livos_cli.files.livos_folder import livos_folder
 from livos_cli.files.names import fitting
 from livos_cli.files.trust import MANIFEST, UntrustedError, read
 from livos_cli.version import VERSION
@@ -25,11 +25,11 @@ class Manifest:
     result that was changed or is gone is no finished result.
 
     Raises:
-        OutputError: as `livos_cli.files.livos_folder.records_folder`.
+        OutputError: as `livos_cli.files.livos_folder.livos_folder`.
     """
 
     def __init__(self, folder: Path, stem: str) -> None:
-        self.path = records_folder(folder) / f"{fitting(stem)}.json"
+        self.path = livos_folder(folder) / f"{fitting(stem)}.json"
         self.facts: dict[str, Any] = {}
         self.problem: str | None = None  # why one that is there is not used
         try:

@@ -16,7 +16,7 @@ from livos_cli.batch.discover import Item
 from livos_cli.batch.manifest import Manifest
 from livos_cli.errors import InputError, LivosError, OutputError
 from livos_cli.files.atomic import open_own
-from livos_cli.files.livos_folder import discard_journal, journal_folder
+from livos_cli.files.livos_folder import checkpoint_folder, discard_checkpoint
 from livos_cli.files.trust import REPORT, UntrustedError, parse
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.outputs.writers import plan_outputs
@@ -126,9 +126,9 @@ def finished(item: Item, batch: Batch, ready: Prepared, *, tidy: bool = True) ->
     # What has no manifest is to be done: its mask need not be read for that.
     if not (ready.manifest.facts and ready.manifest.done(ready.outputs, ready.made_from)):
         return None
-    journal = journal_folder(ready.outputs)
-    if tidy and journal is not None and journal.exists():
-        discard_journal(journal)
+    checkpoint = checkpoint_folder(ready.outputs)
+    if tidy and checkpoint is not None and checkpoint.exists():
+        discard_checkpoint(checkpoint)
     outputs = {kind: str(path) for kind, path in ready.outputs.items()}
     frames = ready.manifest.frames
     return Record(item.video, item.mask, "skipped", outputs, frames, weights=batch.weights)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from livos_cli.errors import InputError, OutputError, PastEndError, UsageError
 from livos_cli.files.atomic import make_own_folder, open_own, synced
-from livos_cli.files.livos_folder import journal_folder
-from livos_cli.masks.reference_masks import KeyMasks
+from livos_cli.files.livos_folder import checkpoint_folder
+from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.network.livos import LiVOS
 from livos_cli.options import Position, RunOptions, SegmentOptions
-from livos_cli.outputs.formats import KINDS, Decided
+from livos_cli.outputs.formats import KINDS, FrameResult
 from livos_cli.outputs.writers import plan_outputs
 from livos_cli.pipeline.fingerprint import of_mask, of_run, of_source
 from livos_cli.pipeline.positions import settle
@@ -64,7 +64,7 @@ def plan_stretches(
         raise UsageError("--split-at-masks takes the whole video", "leave out --start and --end")
     with open_video(video, options) as source:
         info = source.info
-    keys = KeyMasks(mask, info.image_names)
+    keys = ReferenceMasks(mask, info.image_names)
     frames = keys.frames or []
     if len(frames) < 2:
         raise UsageError(
@@ -73,7 +73,7 @@ def plan_stretches(
         )
     kinds = [KINDS[name] for name in output.save]
     paths = plan_outputs(video, mask, output)
-    records = journal_folder(paths)
+    records = checkpoint_folder(paths)
     if records is None:
         raise UsageError("--split-at-masks cannot write to stdout", "give a folder with -o")
     matte = any(kind.matte for kind in kinds)
@@ -95,7 +95,7 @@ def plan_stretches(
     return stretches, _lost(keys, frames, info.width, info.height)
 
 
-def _lost(keys: KeyMasks, frames: list[int], width: int, height: int) -> list[str]:
+def _lost(keys: ReferenceMasks, frames: list[int], width: int, height: int) -> list[str]:
     """Objects that are in the mask before, but not in the next one."""
     warnings = []
     before: set[int] = set()
@@ -127,7 +127,7 @@ def work_on_stretch(stretch: Stretch, model: LiVOS) -> int:
             synced(stretch.results) as file,
             open_video(stretch.video, stretch.options) as source,
         ):
-            keys = KeyMasks(stretch.mask, source.info.image_names)
+            keys = ReferenceMasks(stretch.mask, source.info.image_names)
             tracker = make_tracker(model, stretch.options)
             # Drops belong to the stretch they fall into.
             start = stretch.options.start
@@ -144,7 +144,7 @@ def work_on_stretch(stretch: Stretch, model: LiVOS) -> int:
     return count
 
 
-def results_of(stretches: Iterable[Stretch]) -> Iterator[Decided]:
+def results_of(stretches: Iterable[Stretch]) -> Iterator[FrameResult]:
     """The results of all stretches, in order.
 
     Raises:

@@ -17,7 +17,7 @@ from livos_cli.device import forget_peak_memory, give_back_memory
 from livos_cli.errors import InterruptionError, LivosError, OutputError
 from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.livos import LiVOS
-from livos_cli.options import Keep
+from livos_cli.options import Checkpointing
 from livos_cli.pipeline.run import Begin, Progress, Report, run
 from livos_cli.redact import redact
 from livos_cli.video.container import is_url
@@ -75,7 +75,7 @@ def _attempt(
     made_from = ready.made_from  # now: files may change while they are worked on
     keep = None
     if batch.checkpoint:
-        keep = Keep(batch.weights, batch.checkpoint, ready.inputs, stop)
+        keep = Checkpointing(batch.weights, batch.checkpoint, ready.inputs, stop)
 
     told: list[Report] = []  # of what has its name; a kind may have been lost all the same
 

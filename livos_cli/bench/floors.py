@@ -41,12 +41,12 @@ def floors(network: str, height: int, width: int, objects: int, itemsize: int) -
         image = torch.empty(1, 3, height, width)
         masks = torch.empty(1, objects, height, width)
         features = model.encode_image(image)
-        memory = model.enter(features, None, objects)
+        memory = model.add_objects(features, None, objects)
         with FlopCounterMode(display=False) as encoding:
             model.encode_image(image)
         with FlopCounterMode(display=False) as matching:
-            readout, _ = model.match(features, memory)
-            state = model.remember(features, memory, readout)
+            readout, _ = model.read_memory(features, memory)
+            state = model.update_memory(features, memory, readout)
         with FlopCounterMode(display=False) as reading:
             model.read(features, memory)
         with FlopCounterMode(display=False) as writing:

@@ -186,7 +186,7 @@ def _stages(model: LiVOS, tracker: Tracker, scene: Scene) -> dict[str, float]:
         for module in members:
             hooks.append(module.register_forward_pre_hook(before))
             hooks.append(module.register_forward_hook(after(name)))
-    methods = {"encode_image": "encode image", "match": "match", "remember": "match"}
+    methods = {"encode_image": "encode image", "read_memory": "match", "update_memory": "match"}
     for method, name in methods.items():
         setattr(model, method, timed(name, getattr(model, method)))
     parts: dict[str, list[float]] = {}
@@ -237,7 +237,7 @@ def _files(setting: Setting, model: LiVOS, scene: Scene, result: Measured) -> No
 
 def _write_time(folder: Path, video: Path, scene: Scene, frames: int) -> float:
     """Milliseconds a frame to encode and store masks alone."""
-    from livos_cli.outputs.formats import KINDS, Decided, Job
+    from livos_cli.outputs.formats import KINDS, FrameResult, Job
     from livos_cli.video.reader import open_source
 
     with open_source(video) as source:
@@ -246,7 +246,7 @@ def _write_time(folder: Path, video: Path, scene: Scene, frames: int) -> float:
         ids = np.ascontiguousarray(scene.mask[: source.info.height, : source.info.width])
         for frame in source:
             started = time.perf_counter()
-            sink.write(frame, Decided(ids))
+            sink.write(frame, FrameResult(ids))
             spent += time.perf_counter() - started
         sink.abort()
     return 1e3 * spent / frames

@@ -31,7 +31,7 @@ class SoftmaxMatching(LiVOS):
         self._keys: Tensor | None = None  # (B, T * P, K)
         self._values: Tensor | None = None  # (B, N, T * P, V)
 
-    def match(self, features: Features, memory: Memory) -> tuple[Tensor, Tensor]:
+    def read_memory(self, features: Features, memory: Memory) -> tuple[Tensor, Tensor]:
         assert self._keys is not None
         assert self._values is not None
         height, width = features.key.shape[-2:]
@@ -41,7 +41,7 @@ class SoftmaxMatching(LiVOS):
         readout = self._values.transpose(2, 3) @ affinity.unsqueeze(1)
         return readout.unflatten(3, (height, width)), memory.key_sum
 
-    def remember(self, features: Features, memory: Memory, value_BNVHW: Tensor) -> Tensor:
+    def update_memory(self, features: Features, memory: Memory, value_BNVHW: Tensor) -> Tensor:
         if self._seen % self._every == 0:
             key = features.key.flatten(2).transpose(1, 2)
             value = value_BNVHW.flatten(3).transpose(2, 3)

@@ -123,7 +123,7 @@ def _check(request: BatchRequest) -> None:
             f"--preview {output.preview}: of several videos, each has its own beside its outputs",
             "give a name alone, like sheet.png; it becomes VIDEO.sheet.png",
         )
-    if request.options.latest:
+    if request.options.latency_first:
         raise UsageError("--latency-first is for a live source", "leave it out")
 
 

@@ -54,12 +54,12 @@ def _folder_of(masks: Path, name: str | None) -> Path:
 
 def _free_frame(video: str, folder: Path, frame: int, until: int) -> int:
     """The first of these frames that has no mask yet, which may show another object."""
-    from livos_cli.masks.reference_masks import KeyMasks
+    from livos_cli.masks.reference_masks import ReferenceMasks
     from livos_cli.video.images import list_images
 
     source = Path(video)
     names = tuple(p.stem for p in list_images(source)) if source.is_dir() else None
-    taken = set(KeyMasks(folder, names).frames or ())
+    taken = set(ReferenceMasks(folder, names).frames or ())
     way = 1 if until >= frame else -1
     return next((n for n in range(frame, until + way, way) if n not in taken), frame)
 

@@ -10,7 +10,7 @@ from livos_cli.cli.corrections import correction
 from livos_cli.cli.progress import Display
 from livos_cli.cli.signals import Stop
 from livos_cli.errors import InterruptionError, UsageError
-from livos_cli.options import Keep, RunOptions, SegmentOptions
+from livos_cli.options import Checkpointing, RunOptions, SegmentOptions
 from livos_cli.redact import redact
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def in_one(
                 model,
                 options,
                 run_options,
-                keep=Keep(sha256_of(path), checkpoint, stop=stop) if checkpoint else None,
+                keep=Checkpointing(sha256_of(path), checkpoint, stop=stop) if checkpoint else None,
                 on_begin=begin,
                 on_frame=display.frame,
                 # Here, not below: where a kind is lost, the others are there, with their doubts.

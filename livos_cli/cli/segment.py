@@ -164,7 +164,8 @@ def segment(
     allow_truncated: Annotated[
         bool,
         typer.Option(
-            "--allow-truncated", help="Keep what can be decoded of a damaged or cut file."
+            "--allow-truncated",
+            help="Keep what can be decoded of a damaged or cut file.",
         ),
     ] = False,
     latency_first: Annotated[
@@ -341,7 +342,7 @@ def segment(
         drop=drops,
         refine=refine,
         raw=RawVideo.parse(size, pix_fmt, fps),
-        latest=latency_first,
+        latency_first=latency_first,
         trust_mask=trust_mask,
         times=Times(origin.seconds, drop_times),
     )

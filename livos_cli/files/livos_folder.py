@@ -20,25 +20,25 @@ from livos_cli.files.trust import PUBLISHING as PUBLISHING_RULE
 from livos_cli.files.trust import UntrustedError, read
 
 __all__ = [
-    "JOURNAL_LOCK",
+    "CHECKPOINT_LOCK",
     "PUBLISHING",
-    "RECORDS",
-    "discard_journal",
-    "empty_journal",
+    "LIVOS_FOLDER",
+    "discard_checkpoint",
+    "empty_checkpoint",
     "identity_of",
-    "journal_folder",
+    "checkpoint_folder",
     "lock_in",
     "note_publishing",
-    "records_folder",
+    "livos_folder",
     "unpublished",
 ]
 
-RECORDS = ".livos"
+LIVOS_FOLDER = ".livos"
 PUBLISHING = "publishing.json"  # in the folder of checkpoints
-JOURNAL_LOCK = "lock"
+CHECKPOINT_LOCK = "lock"
 
 
-def records_folder(folder: Path) -> Path:
+def livos_folder(folder: Path) -> Path:
     """Where livos keeps its own of a folder of results; it need not be there yet.
 
     That is `.livos`; where someone else has one in a folder that is used together, `.livos-1000`,
@@ -47,9 +47,9 @@ def records_folder(folder: Path) -> Path:
     Raises:
         OutputError: what has that name is a link, or no folder.
     """
-    names = [RECORDS]
+    names = [LIVOS_FOLDER]
     if hasattr(os, "geteuid"):
-        names.append(f"{RECORDS}-{os.geteuid()}")
+        names.append(f"{LIVOS_FOLDER}-{os.geteuid()}")
     for name in names:
         path = folder / name
         try:
@@ -59,7 +59,7 @@ def records_folder(folder: Path) -> Path:
             return path  # there is none, or it will be said when it is made
         if mine and stat.S_ISDIR(found.st_mode):
             return path
-        if mine or name != RECORDS:
+        if mine or name != LIVOS_FOLDER:
             what = "a link" if stat.S_ISLNK(found.st_mode) else "not a folder of yours"
             raise OutputError(
                 f"{path} is {what}, and livos keeps its own there",
@@ -68,17 +68,17 @@ def records_folder(folder: Path) -> Path:
     raise AssertionError("the last name is returned or refused")
 
 
-def journal_folder(paths: Mapping[str, object]) -> Path | None:
+def checkpoint_folder(paths: Mapping[str, object]) -> Path | None:
     """Where checkpoints of a run that writes these are; None if nothing stays.
 
     Raises:
-        OutputError: as `records_folder`.
+        OutputError: as `livos_folder`.
     """
     first = next((path for path in paths.values() if isinstance(path, Path)), None)
-    return first and records_folder(first.absolute().parent) / f"{fitting(first.name)}.unfinished"
+    return first and livos_folder(first.absolute().parent) / f"{fitting(first.name)}.unfinished"
 
 
-def lock_in(folder: Path, name: str = JOURNAL_LOCK) -> FileLock:
+def lock_in(folder: Path, name: str = CHECKPOINT_LOCK) -> FileLock:
     """Take the lock of a folder of ours, which is made if it is not there.
 
     Raises:
@@ -137,21 +137,21 @@ def _still_there(folder: Path) -> list[dict[str, Any]]:
         return []
 
 
-def empty_journal(folder: Path) -> None:
+def empty_checkpoint(folder: Path) -> None:
     """Remove a folder of checkpoints; whoever calls holds its lock."""
     with contextlib.suppress(OSError):
         # States before results, or what is left would be a checkpoint that cannot be read. The
         # lock goes last, or another process could begin in what is being removed.
         for path in sorted(folder.iterdir(), reverse=True):
-            if path.name != JOURNAL_LOCK:
+            if path.name != CHECKPOINT_LOCK:
                 path.unlink(missing_ok=True)
         shutil.rmtree(folder)
 
 
-def discard_journal(folder: Path) -> None:
+def discard_checkpoint(folder: Path) -> None:
     """Remove the checkpoints of a run that was killed when its results were there already."""
     try:
         with lock_in(folder):
-            empty_journal(folder)
+            empty_checkpoint(folder)
     except (Timeout, OSError):
         pass  # somebody is at it, or it cannot be removed

@@ -15,7 +15,7 @@ from filelock import Timeout
 
 from livos_cli.errors import OutputError
 from livos_cli.files.atomic import create
-from livos_cli.files.livos_folder import JOURNAL_LOCK, lock_in, records_folder
+from livos_cli.files.livos_folder import CHECKPOINT_LOCK, livos_folder, lock_in
 from livos_cli.files.trust import OWNER, UntrustedError, read
 
 __all__ = ["locked"]
@@ -28,7 +28,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: another run holds it, which it names; or the folder cannot be written to.
     """
-    records = records_folder(folder)
+    records = livos_folder(folder)
     made = [path for path in (records, *records.parents) if not path.exists()]
     owner = records / "owner.json"  # the lock's own file is emptied by whoever tries
     try:
@@ -50,7 +50,7 @@ def locked(folder: Path) -> Iterator[None]:
                 file.write(json.dumps(me).encode())
         yield
     finally:
-        for path in (owner, records / JOURNAL_LOCK):
+        for path in (owner, records / CHECKPOINT_LOCK):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         lock.release()

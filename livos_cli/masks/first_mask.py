@@ -1,6 +1,6 @@
 """A first mask from a few hints: GrabCut (C. Rother et al., SIGGRAPH 2004), refined at full size.
 
-The hints are cut out with some surroundings, segmented at a reduced size, where the colours are
+The hints are cut out with some surroundings, segmented at a downsampled size, where the colours are
 learnt, and then once more at full size within a narrow band along the border that was found.
 """
 
@@ -26,7 +26,7 @@ __all__ = [
     "pick_backdrop",
 ]
 
-WORK_SIZE = 400  # pixels, shorter side of the reduced cut-out
+WORK_SIZE = 400  # pixels, shorter side of the downsampled cut-out
 MARGIN = 0.35  # of the hints' size, around them: what background looks like
 BAND = 0.02  # of the cut-out's size: where the border may still move at full size
 ROUNDS, FINE_ROUNDS = 8, 2  # of GrabCut

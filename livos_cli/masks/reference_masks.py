@@ -26,7 +26,7 @@ from livos_cli.video.container import is_url
 from livos_cli.video.image_size import check_mask_sizes
 from livos_cli.video.images import list_images, natural_key
 
-__all__ = ["ASPECT_TOLERANCE", "KeyMasks", "fit_mask", "settle_origin"]
+__all__ = ["ASPECT_TOLERANCE", "ReferenceMasks", "fit_mask", "resolve_origin"]
 
 ASPECT_TOLERANCE = 0.02  # masks of another resolution are resized if the shape is this close
 
@@ -75,7 +75,7 @@ def _together(warnings: list[str]) -> list[str]:
     ]
 
 
-class KeyMasks:
+class ReferenceMasks:
     """The masks given for a video, by frame; images are read when their frame comes.
 
     Args:
@@ -276,7 +276,7 @@ class KeyMasks:
         return whole
 
 
-def settle_origin(options: SegmentOptions, mask: Path, video: str | Path) -> SegmentOptions:
+def resolve_origin(options: SegmentOptions, mask: Path, video: str | Path) -> SegmentOptions:
     """Where a way back begins if nothing is said: at the first of several key masks.
 
     Raises:
@@ -293,7 +293,7 @@ def settle_origin(options: SegmentOptions, mask: Path, video: str | Path) -> Seg
     names = None
     if not (str(video) == "-" or is_url(video)) and Path(video).is_dir():
         names = tuple(path.stem for path in list_images(Path(video)))
-    frames = KeyMasks(mask, names).frames
+    frames = ReferenceMasks(mask, names).frames
     if not frames:
         raise UsageError(
             f"--direction {options.direction} needs the frame of the mask", "add --from FRAME"

@@ -18,7 +18,7 @@ __all__ = [
     "SensoryUpdater",
     "aggregate",
     "area_average",
-    "enlarge",
+    "upsample",
     "merge",
     "others_of",
 ]
@@ -61,7 +61,7 @@ def area_average(x: Tensor, factor: int) -> Tensor:
     return F.avg_pool2d(merge(x), factor).unflatten(0, x.shape[:2])
 
 
-def enlarge(log_odds: Tensor) -> Tensor:
+def upsample(log_odds: Tensor) -> Tensor:
     """From the decoder's size to the frame's, (B, M, H/4, W/4) -> (B, M, H, W)."""
     return F.interpolate(log_odds, scale_factor=4, mode="bilinear")
 

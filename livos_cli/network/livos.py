@@ -176,7 +176,7 @@ class LiVOS(nn.Module):
         skip8, skip4, pixel, key, gate = in_strips(encode, height, rows, encoder_halo(self.config))
         return Features(rgb_B3HW, skip8, skip4, pixel, key, gate.mean(dim=(2, 3)))
 
-    def match(self, features: Features, memory: Memory) -> tuple[Tensor, Tensor]:
+    def read_memory(self, features: Features, memory: Memory) -> tuple[Tensor, Tensor]:
         """Readout (B, N, V, h, w) and the new key sum."""
         decay = features.gate.mean(dim=1) if self.config.normaliser == "gated" else None
         return read_state(
@@ -188,7 +188,7 @@ class LiVOS(nn.Module):
             dtype=features.pixel.dtype,
         )
 
-    def remember(self, features: Features, memory: Memory, value_BNVHW: Tensor) -> Tensor:
+    def update_memory(self, features: Features, memory: Memory, value_BNVHW: Tensor) -> Tensor:
         """The new state."""
         return update_state(memory.state, features.key, value_BNVHW, features.gate)
 
@@ -215,7 +215,7 @@ class LiVOS(nn.Module):
             frame's key counted and the sensory memory renewed. Its masks are still the last
             frame's.
         """
-        readout, key_sum = self.match(features, memory)
+        readout, key_sum = self.read_memory(features, memory)
         # A frame's soft masks never sum to more than 1, so the clamp of "others" leaves their
         # mean as it is.
         fused = self.pixel_fuser(
@@ -254,7 +254,7 @@ class LiVOS(nn.Module):
 
         Args:
             features: of the frame.
-            memory: from `read`, or `enter`.
+            memory: from `read`, or `add_objects`.
             masks_BNHW: soft masks in [0, 1], float, as many as `memory` has objects.
             chunk: objects encoded at a time, 0 for all.
             rows: of the 1/16 grid, encoded at a time, 0 for all.
@@ -280,7 +280,7 @@ class LiVOS(nn.Module):
         )
         return replace(
             memory,
-            state=self.remember(features, memory, value),
+            state=self.update_memory(features, memory, value),
             sensory=sensory,
             objects=memory.objects + summary,
             masks=small,
@@ -294,7 +294,7 @@ class LiVOS(nn.Module):
             return map_BNCHW
         return map_BNCHW.movedim(2, -1).contiguous().movedim(-1, 2)
 
-    def enter(self, features: Features, memory: Memory | None, count: int) -> Memory:
+    def add_objects(self, features: Features, memory: Memory | None, count: int) -> Memory:
         """Make room for `count` objects that enter at this frame, after it has been read.
 
         Their memories are empty but for the key sum, which starts with this frame's key; `write`

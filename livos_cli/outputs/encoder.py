@@ -1,4 +1,4 @@
-"""One video file as it is written: a stream of pictures, and the sound of the source beside it.
+"""One video file as it is written: a stream of pictures, and the audio of the source beside it.
 
 Timestamps are the source's: exact where the container can hold them (MP4, QuickTime), to the
 millisecond in Matroska and WebM, whose clock FFmpeg fixes at 1 ms.
@@ -15,7 +15,7 @@ import av
 from av.video.reformatter import ColorRange
 
 from livos_cli.errors import KindError
-from livos_cli.outputs.sink import HOLDS, Decided, Named, Partial, Stdout, cannot_write
+from livos_cli.outputs.sink import HOLDS, FrameResult, Named, Partial, Stdout, cannot_write
 from livos_cli.video.source import Frame, SourceInfo
 
 __all__ = ["Encoder", "Encoding", "VideoSink", "count_frames"]
@@ -43,7 +43,7 @@ class Encoding:
     codec: str
     pix_fmt: str
     options: dict[str, str] = field(default_factory=dict)
-    sound: bool = False  # copy it
+    audio: bool = False  # copy it
     colour: bool = False  # pictures are the source's, so tag their colours as it does
 
 
@@ -70,20 +70,20 @@ class Encoder:
             context.colorspace, context.color_range = info.colorspace, ColorRange.MPEG
             context.color_primaries, context.color_trc = info.color_primaries, info.color_trc
         self._stream = stream
-        self._sound = self._add_sound() if how.sound else {}
-        self._last: dict[int, int] = {}  # timestamp of each sound's last packet
-        self.left_out = 0  # packets of sound
+        self._audio = self._add_audio() if how.audio else {}
+        self._last: dict[int, int] = {}  # timestamp of each audio's last packet
+        self.left_out = 0  # packets of audio
         self._before: int | None = None  # timestamp of the frame before
         self._longest = _longest_frame(info) if how.container in ("mp4", "mov") else None
 
-    def _add_sound(self) -> dict[int, Any]:
+    def _add_audio(self) -> dict[int, Any]:
         streams = {}
         for template in self._info.audio:
             context = template.codec_context
             name = "of an unknown codec" if context is None else context.codec.canonical_name
             if name not in SOUND[self._how.container]:
                 self.warnings.append(
-                    f"the sound ({name}) cannot be copied into {self._name}; it is left out"
+                    f"the audio ({name}) cannot be copied into {self._name}; it is left out"
                 )
                 continue
             streams[template.index] = self._container.add_stream_from_template(template)
@@ -93,7 +93,7 @@ class Encoder:
         """Sound, packet by packet."""
         for packet in packets:
             index = packet.stream_index
-            if (stream := self._sound.get(index)) is not None:
+            if (stream := self._audio.get(index)) is not None:
                 if packet.dts is not None:
                     if packet.dts <= self._last.get(index, packet.dts - 1):
                         self.left_out += 1  # no container takes time that runs back
@@ -108,7 +108,7 @@ class Encoder:
                 self._container.mux(copied)
 
     def encode(self, picture: Any, frame: Frame) -> None:
-        """A picture, an av.VideoFrame, at the time of its frame; and the sound up to there."""
+        """A picture, an av.VideoFrame, at the time of its frame; and the audio up to there."""
         self.copy(frame.audio)
         self._check_step(frame)
         picture.pts, picture.time_base = frame.pts, self._info.time_base
@@ -171,11 +171,11 @@ class VideoSink(Named):
             raise cannot_write(path, error) from None
         self.warnings += self._encoder.warnings
 
-    def picture(self, frame: Frame, decided: Decided) -> Any:
+    def picture(self, frame: Frame, decided: FrameResult) -> Any:
         """The av.VideoFrame to encode."""
         raise NotImplementedError
 
-    def write(self, frame: Frame, decided: Decided) -> None:
+    def write(self, frame: Frame, decided: FrameResult) -> None:
         assert self._encoder is not None
         try:
             self._encoder.encode(self.picture(frame, decided), frame)
@@ -191,7 +191,7 @@ class VideoSink(Named):
             self._encoder.close()
             if count := self._encoder.left_out:
                 self.warnings.append(
-                    f"{self._partial.path.name}: {count} packets of sound are not later than the "
+                    f"{self._partial.path.name}: {count} packets of audio are not later than the "
                     "ones before them, and are left out"
                 )
             if not isinstance(target, Stdout):

@@ -15,9 +15,9 @@ from livos_cli.outputs.picture_video import (
     MatteVideo,
     OverlayVideo,
 )
-from livos_cli.outputs.sink import Decided, Job, Kind, Sink, Stdout
+from livos_cli.outputs.sink import FrameResult, Job, Kind, Sink, Stdout
 
-__all__ = ["KINDS", "Decided", "Job", "Kind", "Sink", "Stdout"]
+__all__ = ["KINDS", "FrameResult", "Job", "Kind", "Sink", "Stdout"]
 
 
 def _always(suffix: str) -> Callable[[RunOptions], str]:
@@ -66,7 +66,7 @@ def _labels(name: str) -> Callable[[Path | Stdout, Job], Sink]:
 KINDS: dict[str, Kind] = {
     "mask": Kind("object ids, lossless (FFV1)", _always(".mask.mkv"), MaskVideo, streams=True),
     "overlay": Kind(
-        "colours over the video, with sound (H.264)",
+        "colours over the video, with audio (H.264)",
         _always(".overlay.mp4"),
         OverlayVideo,
         audio=True,
@@ -89,7 +89,7 @@ KINDS: dict[str, Kind] = {
         matte=True,
     ),
     "cutout": Kind(
-        "the objects on one colour, with sound (H.264)",
+        "the objects on one colour, with audio (H.264)",
         _always(".cutout.mp4"),
         Cutout,
         audio=True,

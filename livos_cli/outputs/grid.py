@@ -7,7 +7,7 @@ import numpy as np
 
 __all__ = ["draw_grid"]
 
-LEAST_SIDE = 720  # pixels of the picture's shorter side: smaller frames are enlarged
+LEAST_SIDE = 720  # pixels of the picture's shorter side: smaller frames are upsampled
 LINES = 8  # about so many across the shorter side
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -19,7 +19,7 @@ def draw_grid(rgb: np.ndarray) -> np.ndarray:
         rgb: (H, W, 3) uint8; not changed.
 
     Returns:
-        The same, or enlarged by a whole number where it is small; numbers are the frame's own.
+        The same, or upsampled by a whole number where it is small; numbers are the frame's own.
     """
     height, width = rgb.shape[:2]
     factor = max(1, -(-LEAST_SIDE // min(height, width)))

@@ -18,13 +18,13 @@ from livos_cli.files.atomic import open_own
 from livos_cli.masks.palette import palette_of
 from livos_cli.masks.polygons import MOST_CORNERS, Part, keyhole, parts_of, within
 from livos_cli.outputs.mask_video import FileAFrame, frame_name
-from livos_cli.outputs.sink import Decided, Job, Named, Partial, Stdout, cannot_write
+from livos_cli.outputs.sink import FrameResult, Job, Named, Partial, Stdout, cannot_write
 from livos_cli.video.source import Frame
 
 __all__ = ["CocoFile", "ContourLines", "ContourSvgs", "RleLines", "YoloFolder"]
 
 
-def _objects(decided: Decided) -> Iterator[tuple[int, np.ndarray]]:
+def _objects(decided: FrameResult) -> Iterator[tuple[int, np.ndarray]]:
     """Each object that is seen, by id, and where it is: (H, W) bool."""
     for object_id in np.flatnonzero(decided.areas):
         if object_id:
@@ -39,7 +39,7 @@ class _Outlines:
         self._first = ""
         self._count = 0
 
-    def of(self, frame: Frame, decided: Decided) -> Iterator[tuple[int, list[Part]]]:
+    def of(self, frame: Frame, decided: FrameResult) -> Iterator[tuple[int, list[Part]]]:
         """Each object that is seen, by id, and its parts."""
         for object_id, on in _objects(decided):
             parts, lost = within(parts_of(on))
@@ -85,11 +85,11 @@ class JsonLines(Named):
             self._partial.abandon()
             raise cannot_write(path, error) from None
 
-    def objects(self, frame: Frame, decided: Decided) -> list[dict[str, Any]]:
+    def objects(self, frame: Frame, decided: FrameResult) -> list[dict[str, Any]]:
         """What a line says of each object."""
         raise NotImplementedError
 
-    def write(self, frame: Frame, decided: Decided) -> None:
+    def write(self, frame: Frame, decided: FrameResult) -> None:
         line: dict[str, Any] = {
             "frame": frame.index,
             "time": round(float(frame.pts * self._job.info.time_base), 6),
@@ -131,7 +131,7 @@ class RleLines(JsonLines):
     An object has its "certainty" where there is one.
     """
 
-    def objects(self, frame: Frame, decided: Decided) -> list[dict[str, Any]]:
+    def objects(self, frame: Frame, decided: FrameResult) -> list[dict[str, Any]]:
         known = {i: {"certainty": round(value, 3)} for i, value in decided.certainty.items()}
         return [{"id": i, **_segmentation(on), **known.get(i, {})} for i, on in _objects(decided)]
 
@@ -143,7 +143,7 @@ class ContourLines(JsonLines):
         super().__init__(path, job)
         self._outlines = _Outlines(self.warnings)
 
-    def objects(self, frame: Frame, decided: Decided) -> list[dict[str, Any]]:
+    def objects(self, frame: Frame, decided: FrameResult) -> list[dict[str, Any]]:
         return [
             {
                 "id": object_id,
@@ -196,7 +196,7 @@ class CocoFile(Named):
             self._partial.abandon()
             raise cannot_write(path, error) from None
 
-    def write(self, frame: Frame, decided: Decided) -> None:
+    def write(self, frame: Frame, decided: FrameResult) -> None:
         partial, info = self._partial, self._job.info
         number = partial.frames + 1
         image = {
@@ -261,7 +261,7 @@ class YoloFolder(FileAFrame):
         super().__init__(path, job)
         self._outlines = _Outlines(self.warnings)
 
-    def content(self, frame: Frame, decided: Decided) -> bytes:
+    def content(self, frame: Frame, decided: FrameResult) -> bytes:
         height, width = decided.ids.shape
         size = np.array([width, height])
         lines = []
@@ -297,7 +297,7 @@ class ContourSvgs(FileAFrame):
         super().__init__(path, job)
         self._outlines = _Outlines(self.warnings)
 
-    def content(self, frame: Frame, decided: Decided) -> bytes:
+    def content(self, frame: Frame, decided: FrameResult) -> bytes:
         height, width = decided.ids.shape
         palette = palette_of(self._job.look.palette)
         paths = []

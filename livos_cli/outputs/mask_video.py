@@ -13,7 +13,7 @@ from av.video.reformatter import ColorRange
 
 from livos_cli.masks.palette import encode_index_png
 from livos_cli.outputs.encoder import Encoder, Encoding, VideoSink, count_frames
-from livos_cli.outputs.sink import Decided, Job, Named, Partial, Stdout, cannot_write
+from livos_cli.outputs.sink import FrameResult, Job, Named, Partial, Stdout, cannot_write
 from livos_cli.video.source import Frame, SourceInfo
 
 __all__ = ["FFV1_OPTIONS", "MaskVideo", "ObjectVideos", "PngFolder", "frame_name", "grey_picture"]
@@ -57,7 +57,7 @@ class MaskVideo(VideoSink):
         super().__init__(path, job.info, GREY)
         self.warnings += aspect_warning(path.name, job.info)
 
-    def picture(self, frame: Frame, decided: Decided) -> Any:
+    def picture(self, frame: Frame, decided: FrameResult) -> Any:
         ids = decided.ids
         return grey_picture(np.where(ids != 0, 255, 0).astype(np.uint8) if self._single else ids)
 
@@ -104,7 +104,7 @@ class ObjectVideos(Named):
             self._partial.check(count_frames(self._file(object_id)))
         self._encoders.clear()
 
-    def write(self, frame: Frame, decided: Decided) -> None:
+    def write(self, frame: Frame, decided: FrameResult) -> None:
         try:
             self._encode(frame, decided.ids)
             if self._whole is not None:
@@ -158,11 +158,11 @@ class FileAFrame(Named):
         self.warnings = self._partial.warnings
         self._job = job
 
-    def content(self, frame: Frame, decided: Decided) -> bytes:
+    def content(self, frame: Frame, decided: FrameResult) -> bytes:
         """What is in the file of a frame."""
         raise NotImplementedError
 
-    def write(self, frame: Frame, decided: Decided) -> None:
+    def write(self, frame: Frame, decided: FrameResult) -> None:
         target = self._partial.temporary / f"{frame_name(frame)}{self.suffix}"
         try:
             target.write_bytes(self.content(frame, decided))
@@ -183,5 +183,5 @@ class FileAFrame(Named):
 class PngFolder(FileAFrame):
     """One index PNG a frame in the DAVIS palette, named by the frame's number or image name."""
 
-    def content(self, frame: Frame, decided: Decided) -> bytes:
+    def content(self, frame: Frame, decided: FrameResult) -> bytes:
         return encode_index_png(decided.ids)

@@ -15,7 +15,7 @@ from livos_cli.errors import OutputError
 from livos_cli.outputs.encoder import Encoding, VideoSink
 from livos_cli.outputs.mask_video import FFV1_OPTIONS, FileAFrame, aspect_warning, grey_picture
 from livos_cli.outputs.overlay import draw_overlay
-from livos_cli.outputs.sink import Decided, Job, Stdout, cannot_write
+from livos_cli.outputs.sink import FrameResult, Job, Stdout, cannot_write
 from livos_cli.video.colour import from_rgb, picture_of, planar, rgb_of, with_alpha
 from livos_cli.video.source import Frame, SourceInfo
 
@@ -45,11 +45,11 @@ def _h264(name: str, info: SourceInfo) -> tuple[Encoding, list[str]]:
     options = {"crf": "18", "preset": "veryfast"}
     if cv2.checkHardwareSupport(CPU_AVX_512F):
         options["x264-params"] = WITHOUT_AVX512
-    return Encoding("mp4", "libx264", pix_fmt, options, sound=True, colour=True), warnings
+    return Encoding("mp4", "libx264", pix_fmt, options, audio=True, colour=True), warnings
 
 
 class OverlayVideo(VideoSink):
-    """H.264: the objects tinted and outlined over the video, with its sound."""
+    """H.264: the objects tinted and outlined over the video, with its audio."""
 
     def __init__(self, path: Path | Stdout, job: Job) -> None:
         self._how, warnings = _h264(path.name, job.info)
@@ -57,14 +57,14 @@ class OverlayVideo(VideoSink):
         self.warnings += warnings
         self._job = job
 
-    def picture(self, frame: Frame, decided: Decided) -> Any:
+    def picture(self, frame: Frame, decided: FrameResult) -> Any:
         rgb = rgb_of(frame, self._info)
         drawn = draw_overlay(rgb, decided.ids, self._job.look, self._job.names)
         return from_rgb(drawn, self._how.pix_fmt, self._info)
 
 
 class Cutout(VideoSink):
-    """H.264: the objects alone, on one colour, with the video's sound."""
+    """H.264: the objects alone, on one colour, with the video's audio."""
 
     def __init__(self, path: Path | Stdout, job: Job) -> None:
         self._how, warnings = _h264(path.name, job.info)
@@ -72,7 +72,7 @@ class Cutout(VideoSink):
         self.warnings += warnings
         self._background = job.options.background
 
-    def picture(self, frame: Frame, decided: Decided) -> Any:
+    def picture(self, frame: Frame, decided: FrameResult) -> Any:
         assert decided.matte is not None
         rgb = composite(rgb_of(frame, self._info), decided.matte, self._background)
         return from_rgb(rgb, self._how.pix_fmt, self._info)
@@ -105,7 +105,7 @@ PRORES = Encoding(
     "prores_ks",
     "yuva444p10le",
     {"profile": "4444", "alpha_bits": "16", "vendor": "apl0"},
-    sound=True,
+    audio=True,
     colour=True,
 )
 VP9 = Encoding(
@@ -115,7 +115,7 @@ VP9 = Encoding(
     # Alternate reference frames and alpha exclude each other in libvpx.
     {"crf": "20", "b": "0", "auto-alt-ref": "0", "deadline": "good", "cpu-used": "4"}
     | {"row-mt": "1"},
-    sound=True,
+    audio=True,
     colour=True,
 )
 
@@ -132,7 +132,7 @@ class AlphaVideo(VideoSink):
                 "--alpha-codec prores keeps 10"
             )
 
-    def picture(self, frame: Frame, decided: Decided) -> Any:
+    def picture(self, frame: Frame, decided: FrameResult) -> Any:
         assert decided.matte is not None
         picture = picture_of(frame, self._how.pix_fmt.replace("yuva", "yuv"), self._info)
         bits = 8 if self._how is VP9 else 10
@@ -180,7 +180,7 @@ def _decode_alpha(path: Path, decoder: str) -> tuple[int, int]:
 class AlphaPngs(FileAFrame):
     """A folder of RGBA PNGs, straight colour; 16 bits where the source has more than 8."""
 
-    def content(self, frame: Frame, decided: Decided) -> bytes:
+    def content(self, frame: Frame, decided: FrameResult) -> bytes:
         assert decided.matte is not None
         rgb = rgb_of(frame, self._job.info)
         deep = rgb.dtype == np.uint16
@@ -203,7 +203,7 @@ class MatteVideo(VideoSink):
         if codec != "prores":
             self.warnings += aspect_warning(path.name, job.info)
 
-    def picture(self, frame: Frame, decided: Decided) -> Any:
+    def picture(self, frame: Frame, decided: FrameResult) -> Any:
         assert decided.matte is not None
         if self._bits != 10:
             return grey_picture(_reduce(decided.matte, self._bits))
@@ -221,5 +221,5 @@ def _reduce(matte: np.ndarray, bits: int) -> np.ndarray:
     if bits == 16:
         return matte
     top = (1 << bits) - 1
-    reduced = (matte.astype(np.uint32) * top + 32767) // 65535
-    return reduced.astype(np.uint8 if bits == 8 else np.uint16)
+    downsampled = (matte.astype(np.uint32) * top + 32767) // 65535
+    return downsampled.astype(np.uint8 if bits == 8 else np.uint16)

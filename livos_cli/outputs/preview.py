@@ -13,7 +13,7 @@ from livos_cli.errors import UsageError
 from livos_cli.files.atomic import open_own
 from livos_cli.masks.palette import palette_of
 from livos_cli.outputs.overlay import draw_overlay
-from livos_cli.outputs.sink import DOUBTFUL, Decided, Job, Named, Partial, Stdout, cannot_write
+from livos_cli.outputs.sink import DOUBTFUL, FrameResult, Job, Named, Partial, Stdout, cannot_write
 from livos_cli.video.source import Frame
 
 __all__ = ["Preview", "check_suffix"]
@@ -60,7 +60,7 @@ class Preview(Named):
         self._every = self._sample = 1  # frames
         self._ids = np.array(job.ids)
 
-    def write(self, frame: Frame, decided: Decided) -> None:
+    def write(self, frame: Frame, decided: FrameResult) -> None:
         count = self._partial.frames
         if count % self._every == 0:
             drawn = draw_overlay(frame.rgb, decided.ids, self._job.look, self._job.names)

@@ -36,7 +36,7 @@ from livos_cli.video.source import Frame, SourceInfo
 __all__ = [
     "DOUBTFUL",
     "HOLDS",
-    "Decided",
+    "FrameResult",
     "Job",
     "Kind",
     "Named",
@@ -51,7 +51,7 @@ DOUBTFUL = 0.5  # certainty below which a mask is doubtful
 
 
 @dataclass(frozen=True)
-class Decided:
+class FrameResult:
     """What was found in a frame."""
 
     ids: np.ndarray  # (H, W) uint8, 0 for background
@@ -91,7 +91,7 @@ class Sink(Protocol):
 
     warnings: list[str]
 
-    def write(self, frame: Frame, decided: Decided) -> None:
+    def write(self, frame: Frame, decided: FrameResult) -> None:
         """One frame."""
 
     def finish(self, trailing_audio: Iterable[Any] = ()) -> None:
@@ -115,7 +115,7 @@ class Kind:
     summary: str
     suffix: Callable[[RunOptions], str]  # of the file's name; of a folder, it ends in "/"
     open: Callable[[Path | Stdout, Job], Sink]
-    audio: bool = False  # takes the source's sound
+    audio: bool = False  # takes the source's audio
     matte: bool = False  # wants the probability, not the decision alone
     picture: bool = False  # carries the picture, in the depth that the source has
     streams: bool = False  # can go to stdout

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from livos_cli.errors import KindError, OutputError, UsageError
-from livos_cli.files.livos_folder import journal_folder, unpublished
+from livos_cli.files.livos_folder import checkpoint_folder, unpublished
 from livos_cli.files.names import LONGEST
 from livos_cli.options import RunOptions
-from livos_cli.outputs.formats import KINDS, Decided, Kind, Sink, Stdout
+from livos_cli.outputs.formats import KINDS, FrameResult, Kind, Sink, Stdout
 from livos_cli.outputs.preview import check_suffix
 from livos_cli.video.container import is_url, stem_of
 from livos_cli.video.source import Frame
@@ -111,7 +111,7 @@ def plan_outputs(
                 f"give a shorter one: -o out{path.suffix}",
             )
     there = [path for path in paths.values() if isinstance(path, Path) and os.path.lexists(path)]
-    records = journal_folder(paths) if there else None
+    records = checkpoint_folder(paths) if there else None
     owned = unpublished(records) if records is not None else frozenset()
     for name, path in paths.items():
         if path not in there or isinstance(path, Stdout):
@@ -167,7 +167,7 @@ class SinkThread:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._queue: queue.Queue[tuple[Frame, Decided] | None] = queue.Queue(SINK_QUEUE)
+        self._queue: queue.Queue[tuple[Frame, FrameResult] | None] = queue.Queue(SINK_QUEUE)
         self._error: BaseException | None = None
         self._published = False
         self._thread = threading.Thread(target=self._work, name="livos-sink", daemon=True)
@@ -191,7 +191,7 @@ class SinkThread:
                     self._error = error
             self._queue.task_done()
 
-    def write(self, frame: Frame, decided: Decided) -> None:
+    def write(self, frame: Frame, decided: FrameResult) -> None:
         if self._error is not None:
             raise self._error
         self._queue.put((frame, decided))
@@ -267,7 +267,7 @@ class Writers:
             if not self.paths:
                 raise
 
-    def write(self, frame: Frame, decided: Decided) -> None:
+    def write(self, frame: Frame, decided: FrameResult) -> None:
         for name, sink in list(self._sinks.items()):
             self._or_lose(name, partial(sink.write, frame, decided))
 

@@ -1,7 +1,7 @@
 """What an interrupted run resumes from: the tracker's state, and all that was found until then.
 
 Frames whose result is known are read and written again when the run is resumed, only the network
-has nothing to do for them. So every kind of output, its sound and its warnings come out as if
+has nothing to do for them. So every kind of output, its audio and its warnings come out as if
 nothing had happened, to the byte; pieces of encoded video joined afterwards would have seams.
 
 A checkpoint is removed when the outputs have their names, and by nothing else that livos does: not
@@ -30,14 +30,14 @@ from torch import Tensor
 
 from livos_cli.errors import InputError, OutputError
 from livos_cli.files.atomic import open_own, read_own, remove_leftovers, synced
-from livos_cli.files.livos_folder import empty_journal, lock_in, note_publishing, unpublished
+from livos_cli.files.livos_folder import empty_checkpoint, lock_in, note_publishing, unpublished
 from livos_cli.files.trust import CHECKPOINT, UntrustedError, parse
-from livos_cli.outputs.formats import Decided
+from livos_cli.outputs.formats import FrameResult
 from livos_cli.outputs.writers import SinkThread
 from livos_cli.pipeline.spool import read_result, write_result
 from livos_cli.video.source import Frame
 
-__all__ = ["Journal"]
+__all__ = ["Checkpoint"]
 
 # Of each run, by the first digits of its fingerprint.
 RESULTS, STATE = "results-{}", "state-{}.safetensors"
@@ -58,7 +58,7 @@ class _Past:
 NOTHING = _Past(0, 0, 0, [], {})
 
 
-class Journal:
+class Checkpoint:
     """A run's checkpoints, in a hidden folder beside its outputs, for one process at a time.
 
     The folder is there from the first frame on, and gone when the outputs have their names.
@@ -179,7 +179,9 @@ class Journal:
         except OSError as error:
             raise _cannot_write(self.folder, error) from None
 
-    def past(self, size: tuple[int, int], ids: Iterable[int], *, matte: bool) -> Iterator[Decided]:
+    def past(
+        self, size: tuple[int, int], ids: Iterable[int], *, matte: bool
+    ) -> Iterator[FrameResult]:
         """The results until the checkpoint, in order.
 
         Args:
@@ -207,7 +209,7 @@ class Journal:
                     ) from None
                 yield decided
 
-    def see(self, frame: Frame, decided: Decided) -> None:
+    def see(self, frame: Frame, decided: FrameResult) -> None:
         """Take the next frame's result; those of the past are there already."""
         self.frames += 1
         if self.frames > self.resumed:
@@ -217,7 +219,7 @@ class Journal:
         """Whether it is time for a checkpoint."""
         return self.frames > self.resumed and time.monotonic() - self._saved >= self._every
 
-    def checkpoint(self, state: dict[str, Tensor], warnings: list[str]) -> None:
+    def save(self, state: dict[str, Tensor], warnings: list[str]) -> None:
         """Make what was seen so far, and the tracker's state after it, last."""
         if self.frames <= self.resumed:
             return  # the last one reaches further
@@ -255,7 +257,7 @@ class Journal:
                 self._state.unlink(missing_ok=True)
         keep = keep and next(self.folder.glob(STATE.format("*")), None) is not None
         if not keep:
-            empty_journal(self.folder)
+            empty_checkpoint(self.folder)
         elif not self._state.exists():  # what is kept is of other runs
             with contextlib.suppress(OSError):
                 self._results.unlink(missing_ok=True)
@@ -269,7 +271,7 @@ class Journal:
 
     unnamed: Path | None = None
 
-    def write(self, frame: Frame, decided: Decided) -> None:
+    def write(self, frame: Frame, decided: FrameResult) -> None:
         try:
             write_result(self._sum, decided)
         except OSError as error:

@@ -6,12 +6,15 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.version import VERSION
 from livos_cli.video.container import is_url
 from livos_cli.video.images import list_images
 
+# Fields by the names that they have in digests: a new name for a field makes no result another.
+KEYS = {"latency_first": "latest"}
 RESULTS = 3  # how results are kept on disk: those of another livos are not read
 
 __all__ = ["of_mask", "of_run", "of_settings", "of_source", "stamp_of"]
@@ -49,7 +52,7 @@ def of_mask(mask: Path) -> str:
 def of_settings(options: SegmentOptions, output: RunOptions, weights: str) -> str:
     """Settings and weights that decide what the results are; not where they go, nor how many."""
     plain = replace(output, save=(), output=None, overwrite=False, preview=None)
-    return _digest([asdict(options), asdict(plain), weights])
+    return _digest([_facts(options), _facts(plain), weights])
 
 
 def of_run(inputs: str, options: SegmentOptions, weights: str, *, matte: bool, exact: str) -> str:
@@ -64,7 +67,11 @@ def of_run(inputs: str, options: SegmentOptions, weights: str, *, matte: bool, e
     """
     # Until a file is damaged, it makes no difference whether that would be taken.
     same = replace(options, allow_truncated=False)
-    return _digest([VERSION, RESULTS, inputs, asdict(same), weights, matte, exact])
+    return _digest([VERSION, RESULTS, inputs, _facts(same), weights, matte, exact])
+
+
+def _facts(options: SegmentOptions | RunOptions) -> dict[str, Any]:
+    return {KEYS.get(name, name): value for name, value in asdict(options).items()}
 
 
 def _digest(value: object) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from livos_cli.errors import InputError, PastEndError, UsageError
-from livos_cli.masks.reference_masks import KeyMasks, settle_origin
+from livos_cli.masks.reference_masks import ReferenceMasks, resolve_origin
 from livos_cli.masks.single_mask import frame_of_single, looks_numbered
 from livos_cli.options import Drop, Position, SegmentOptions, Times
 from livos_cli.video.container import is_url, stem_of
@@ -39,7 +39,7 @@ def settle(
     warnings: list[str] = []
     if mask.is_file():
         options, warnings = _heed_name(options, mask, video)
-    return settle_origin(options, mask, video), warnings
+    return resolve_origin(options, mask, video), warnings
 
 
 def frame_at(
@@ -72,10 +72,10 @@ def frame_at(
     )
 
 
-def key_masks(masks: Path, video: str | Path) -> KeyMasks | None:
+def key_masks(masks: Path, video: str | Path) -> ReferenceMasks | None:
     """What a folder of masks holds; None if it is none: empty, or with other images."""
     try:
-        return KeyMasks(masks, _names_of(video)[1])
+        return ReferenceMasks(masks, _names_of(video)[1])
     except InputError:
         return None
 

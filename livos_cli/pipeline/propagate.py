@@ -14,7 +14,7 @@ from torch import Tensor
 from livos_cli.errors import InputError, UsageError
 from livos_cli.network.livos import LiVOS
 from livos_cli.options import Drop, SegmentOptions
-from livos_cli.outputs.formats import Decided
+from livos_cli.outputs.formats import FrameResult
 from livos_cli.pipeline.refine import Soft, SoftSpool, blend
 from livos_cli.pipeline.spool import Spool
 from livos_cli.tracker.cuda_prefetch import upload_ahead
@@ -23,11 +23,11 @@ from livos_cli.tracker.tracker import Tracker
 from livos_cli.video.backward import read_backward
 from livos_cli.video.source import Frame, FrameSource
 
-__all__ = ["Masks", "find", "make_tracker", "track"]
+__all__ = ["Masks", "make_tracker", "propagate", "track"]
 
 
 class Masks(Protocol):
-    """The masks that are given for a video, by frame; `KeyMasks` are those that a user names."""
+    """Masks of a video by frame; `ReferenceMasks` are those that a user names."""
 
     @property
     def frames(self) -> list[int] | None:
@@ -58,7 +58,7 @@ def make_tracker(model: LiVOS, options: SegmentOptions) -> Tracker:
         raise UsageError(str(error), "see `livos segment --help`") from None
 
 
-def find(
+def propagate(
     video: str | Path,
     source: FrameSource,
     keys: Masks,
@@ -66,9 +66,9 @@ def find(
     options: SegmentOptions,
     *,
     matte: bool = False,
-    past: Iterable[Decided] = (),
+    past: Iterable[FrameResult] = (),
     on_back: Callable[[int], None] = lambda _: None,
-) -> Generator[tuple[Frame, Decided]]:
+) -> Generator[tuple[Frame, FrameResult]]:
     """Each frame of the source, in order, with what is in it, whichever way tracking goes.
 
     On the way back results wait on disk; then all frames are read in order.
@@ -88,7 +88,7 @@ def find(
         InputError: no mask belongs to a frame that is read, or the video cannot be read backward.
     """
     if options.refine and len(_key_frames(keys, options)) > 1:
-        yield from _find_refined(
+        yield from _propagate_refined(
             video, source, keys, tracker, options, matte=matte, on_back=on_back
         )
         return
@@ -149,7 +149,7 @@ def _key_frames(keys: Masks, options: SegmentOptions) -> list[int]:
     ]
 
 
-def _find_refined(
+def _propagate_refined(
     video: str | Path,
     source: FrameSource,
     keys: Masks,
@@ -158,8 +158,8 @@ def _find_refined(
     *,
     matte: bool,
     on_back: Callable[[int], None],
-) -> Generator[tuple[Frame, Decided]]:
-    """As `find`; frames between two masks are tracked from both.
+) -> Generator[tuple[Frame, FrameResult]]:
+    """As `propagate`; frames between two masks are tracked from both.
 
     First from the last mask back to the first, which waits on disk; then forward.
     """
@@ -201,7 +201,7 @@ def _find_refined(
                 shape = (list(soft.since), size, mask)
                 yield (
                     frame,
-                    Decided(
+                    FrameResult(
                         decide_ids(prob, *shape),
                         matte_of(prob, *shape) if matte else None,
                         given,
@@ -218,8 +218,8 @@ def track(
     *,
     drop: tuple[Drop, ...] = (),
     matte: bool = False,
-    past: Iterable[Decided] = (),
-) -> Generator[tuple[Frame, Decided]]:
+    past: Iterable[FrameResult] = (),
+) -> Generator[tuple[Frame, FrameResult]]:
     """Each frame with what is in it; key masks enter when their frame comes.
 
     Args:
@@ -273,7 +273,7 @@ class _Guide:
         self.any_object = False
         self._since: dict[int, int] = {}  # object -> frame of its last mask
 
-    def skip(self, index: int, decided: Decided) -> None:
+    def skip(self, index: int, decided: FrameResult) -> None:
         """Pass a frame whose result is known, and which the tracker has behind it."""
         self._drops = [d for d in self._drops if (index - d.frame) * self._way < 0]
         self.begun = True
@@ -281,21 +281,21 @@ class _Guide:
             self.used.add(index)
         self.any_object = self.any_object or bool(decided.given) or bool(decided.areas[1:].any())
 
-    def step(self, index: int, picture: np.ndarray | Tensor, *, matte: bool) -> Decided:
+    def step(self, index: int, picture: np.ndarray | Tensor, *, matte: bool) -> FrameResult:
         """What is in the next frame."""
         mask, given = self._prepare(index)
         if matte:
-            ids, soft = self._tracker.step_matte(picture, mask)
+            ids, soft = self._tracker.step_alpha(picture, mask)
         else:
             ids, soft = self._tracker.step_ids(picture, mask), None
-        decided = Decided(ids, soft, given, self._tracker.certainty)
+        decided = FrameResult(ids, soft, given, self._tracker.certainty)
         self.any_object = self.any_object or bool(self._tracker.object_ids)
         return decided
 
     def step_soft(
         self, index: int, picture: np.ndarray | Tensor
     ) -> tuple[Soft, Tensor | None, frozenset[int]]:
-        """What is in the next frame, undecided; the mask, and the ids of `Decided.given`."""
+        """What is in the next frame, undecided; the mask, and the ids of `FrameResult.given`."""
         mask, given = self._prepare(index)
         prob, at_full_size = self._tracker.step_soft(picture, mask)
         followed = self._tracker.object_ids

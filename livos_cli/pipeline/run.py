@@ -13,21 +13,21 @@ import numpy as np
 
 from livos_cli.device import peak_memory
 from livos_cli.errors import InputError, InterruptionError, LivosError, UsageError
-from livos_cli.masks.reference_masks import KeyMasks
+from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.livos import LiVOS
-from livos_cli.options import Keep, Position, RunOptions, SegmentOptions
-from livos_cli.outputs.formats import KINDS, Decided, Job
+from livos_cli.options import Checkpointing, Position, RunOptions, SegmentOptions
+from livos_cli.outputs.formats import KINDS, FrameResult, Job
 from livos_cli.outputs.preview import Preview
 from livos_cli.outputs.writers import Writers, plan_outputs
 from livos_cli.pipeline.doubts import Doubt, Watch
 from livos_cli.pipeline.fingerprint import stamp_of
 from livos_cli.pipeline.positions import settle
-from livos_cli.pipeline.propagate import find, make_tracker
+from livos_cli.pipeline.propagate import make_tracker, propagate
 from livos_cli.pipeline.resume import (
     changed_meanwhile,
-    closing_journal,
-    open_journal,
+    closing_checkpoint,
+    open_checkpoint,
     resume,
     save_progress,
 )
@@ -100,8 +100,8 @@ def run(
     output: RunOptions,
     *,
     stem: str | None = None,
-    keep: Keep | None = None,
-    past: Iterable[Decided] | None = None,
+    keep: Checkpointing | None = None,
+    past: Iterable[FrameResult] | None = None,
     on_begin: Callable[[Begin], None] = lambda _: None,
     on_frame: Callable[[Progress], None] = lambda _: None,
     on_published: Callable[[Report], None] = lambda _: None,
@@ -137,11 +137,13 @@ def run(
         options, said = settle(options, mask, video)
         matte = any(kind.matte for kind in kinds)
         before = stamp_of(video)
-        journal = None
+        checkpoint = None
         forward = options.direction == "forward" and not options.refine
         if keep is not None and past is None and files and is_repeatable(video) and forward:
-            journal = open_journal(Path(video), mask, model, options, paths, keep, matte=matte)
-            stack.push(closing_journal(journal))
+            checkpoint = open_checkpoint(
+                Path(video), mask, model, options, paths, keep, matte=matte
+            )
+            stack.push(closing_checkpoint(checkpoint))
         source = stack.enter_context(
             open_video(
                 video,
@@ -151,14 +153,14 @@ def run(
             )
         )
         info = source.info
-        keys = KeyMasks(mask, info.image_names)
+        keys = ReferenceMasks(mask, info.image_names)
         ids, warnings = keys.scan(info.width, info.height, trust=options.trust_mask)
         warnings = [*said, *warnings]
         _check_drops(options, ids)
         tracker = make_tracker(model, options)
-        if journal is not None and journal.state is not None:
-            resume(tracker, journal, info, ids)
-            source.warnings += journal.past_warnings
+        if checkpoint is not None and checkpoint.state is not None:
+            resume(tracker, checkpoint, info, ids)
+            source.warnings += checkpoint.past_warnings
         network_size = working_size(info.height, info.width, tracker.max_size)
         expected = _expected_frames(info, options)
         on_begin(
@@ -169,8 +171,8 @@ def run(
                 network_size,
                 expected,
                 _expected_back(info, options, keys.frames or []),
-                None if journal is None else journal.resumed,
-                tuple(warnings + ([] if journal is None else journal.warnings)),
+                None if checkpoint is None else checkpoint.resumed,
+                tuple(warnings + ([] if checkpoint is None else checkpoint.warnings)),
             )
         )
         device = model.device
@@ -183,7 +185,7 @@ def run(
         begins = options.origin
         frames = back = 0
         last = -1
-        taken = True  # by journal and sinks, all that the tracker has seen
+        taken = True  # by checkpoint and sinks, all that the tracker has seen
 
         def tell() -> None:
             seconds, objects = time.monotonic() - started, len(tracker.object_ids)
@@ -195,7 +197,7 @@ def run(
             tell()
 
         try:
-            found = find(
+            found = propagate(
                 video,
                 source,
                 keys,
@@ -203,8 +205,8 @@ def run(
                 options,
                 matte=matte,
                 past=past or ()
-                if journal is None
-                else journal.past((info.height, info.width), ids, matte=matte),
+                if checkpoint is None
+                else checkpoint.past((info.height, info.width), ids, matte=matte),
                 on_back=go_back,
             )
             for frame, decided in stack.enter_context(closing(found)):
@@ -215,13 +217,13 @@ def run(
                 watch.see(frame.index, seconds, decided.areas, decided.certainty, decided.given)
                 frames += 1
                 tell()
-                if journal is not None and keep is not None:
-                    journal.see(frame, decided)
+                if checkpoint is not None and keep is not None:
+                    checkpoint.see(frame, decided)
                     taken, last = True, frame.index
                     stop = keep.stop()
                     # Of a file that has changed meanwhile, nobody could resume.
-                    if (stop or journal.due()) and stamp_of(video) == before:
-                        journal.checkpoint(tracker.state_dict(), source.warnings)
+                    if (stop or checkpoint.due()) and stamp_of(video) == before:
+                        checkpoint.save(tracker.state_dict(), source.warnings)
                     if stop:
                         raise InterruptionError(
                             f"interrupted after frame {frame.index} of {info.name}",
@@ -231,13 +233,13 @@ def run(
             if stamp_of(video) != before:
                 raise changed_meanwhile(video, error) from None
             if taken:
-                save_progress(journal, tracker, options, keys, last, source.warnings)
+                save_progress(checkpoint, tracker, options, keys, last, source.warnings)
             raise
         except Exception as error:
             if not out_of_memory(error):
                 raise
             if taken and not options.cuda_graphs:  # whose buffers may be half-written
-                save_progress(journal, tracker, options, keys, last, source.warnings)
+                save_progress(checkpoint, tracker, options, keys, last, source.warnings)
             if isinstance(error, LivosError):  # a sink's, which says what for
                 raise
             raise too_little_memory(f"on {device} at frame {frames + back}") from None
@@ -248,9 +250,9 @@ def run(
                 f"{video} was changed, replaced or removed while it was read: the results may be "
                 "of both; run it again with -y"
             )
-        if journal is not None:
-            journal.will_publish(writers.unnamed())
-        owned = frozenset() if journal is None else journal.owned
+        if checkpoint is not None:
+            checkpoint.will_publish(writers.unnamed())
+        owned = frozenset() if checkpoint is None else checkpoint.owned
         writers.publish(lambda path: output.overwrite or path.absolute() in owned)
         warnings += source.warnings + writers.warnings
         warnings += watch.warnings()
@@ -303,7 +305,7 @@ def open_video(
         keep_picture=keep_picture,
         allow_truncated=options.allow_truncated,
         raw=options.raw,
-        latest=options.latest,
+        latency_first=options.latency_first,
     )
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from livos_cli.masks.reference_masks import KeyMasks
+from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.network.livos import LiVOS
 from livos_cli.options import SegmentOptions
 from livos_cli.pipeline.positions import settle
-from livos_cli.pipeline.propagate import find, make_tracker
+from livos_cli.pipeline.propagate import make_tracker, propagate
 from livos_cli.pipeline.run import Result, open_video
 from livos_cli.weights.load import load_model
 
@@ -48,9 +48,9 @@ def segment(
     model = model or load_model(weights, device=device, precision=precision)
     options, _ = settle(options, Path(mask), video)
     with open_video(video, options) as source:
-        keys = KeyMasks(Path(mask), source.info.image_names)
+        keys = ReferenceMasks(Path(mask), source.info.image_names)
         keys.scan(source.info.width, source.info.height, trust=options.trust_mask)
-        found = find(video, source, keys, make_tracker(model, options), options)
+        found = propagate(video, source, keys, make_tracker(model, options), options)
         with closing(found) as results:
             for frame, decided in results:
                 yield Result(

@@ -13,7 +13,7 @@ from typing import IO, Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from livos_cli.errors import OutputError
-from livos_cli.outputs.formats import Decided
+from livos_cli.outputs.formats import FrameResult
 
 __all__ = ["Spool", "Stack", "read_result", "write_result"]
 
@@ -29,7 +29,7 @@ class Written(Protocol):
     def write(self, data: bytes, /) -> int: ...
 
 
-def write_result(file: Written, decided: Decided) -> int:
+def write_result(file: Written, decided: FrameResult) -> int:
     """Append one frame's result, compressed without loss; returns its bytes."""
     matte = b"" if decided.matte is None else decided.matte.tobytes()
     parts = [zlib.compress(data, 1) if data else b"" for data in (decided.ids.tobytes(), matte)]
@@ -39,7 +39,7 @@ def write_result(file: Written, decided: Decided) -> int:
     return sum(file.write(data) for data in (head, *parts))
 
 
-def read_result(file: IO[bytes]) -> Decided:
+def read_result(file: IO[bytes]) -> FrameResult:
     """Read what `write_result` wrote at this place.
 
     Raises:
@@ -50,7 +50,7 @@ def read_result(file: IO[bytes]) -> Decided:
         ids, matte, given, certainty = (file.read(size) for size in sizes)
         if (len(given), len(certainty)) != tuple(sizes[2:]):
             raise ValueError("its end is missing")
-        return Decided(
+        return FrameResult(
             _unpacked(ids, height, width, np.uint8),
             _unpacked(matte, height, width, np.uint16) if matte else None,
             frozenset(given),
@@ -125,11 +125,11 @@ class Stack(ABC, Generic[Item]):
         return self.read(self._file)
 
 
-class Spool(Stack[Decided]):
+class Spool(Stack[FrameResult]):
     """A stack of results."""
 
-    def write(self, file: IO[bytes], item: Decided) -> int:
+    def write(self, file: IO[bytes], item: FrameResult) -> int:
         return write_result(file, item)
 
-    def read(self, file: IO[bytes]) -> Decided:
+    def read(self, file: IO[bytes]) -> FrameResult:
         return read_result(file)

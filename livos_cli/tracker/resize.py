@@ -12,11 +12,11 @@ from livos_cli.network.strips import STRIDE
 __all__ = [
     "decide_ids",
     "id_type",
-    "impose",
+    "merge_mask",
     "matte_of",
     "padding_of",
-    "reduce_ids",
-    "reduce_image",
+    "downsample_ids",
+    "downsample_image",
     "working_size",
 ]
 
@@ -24,7 +24,7 @@ __all__ = [
 def working_size(height: int, width: int, max_size: int) -> tuple[int, int]:
     """The size at which the network runs: shorter side at most `max_size`; -1 keeps the frame's.
 
-    Frames are never enlarged.
+    Frames are never upsampled.
     """
     shorter = min(height, width)
     if max_size < 0 or shorter <= max_size:
@@ -39,8 +39,8 @@ def padding_of(height: int, width: int) -> tuple[int, int, int, int]:
     return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
 
 
-def reduce_image(image_HW3: Tensor, size: tuple[int, int]) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, h', w') uint8, or float32 in [0, 1]; reduced with antialiasing."""
+def downsample_image(image_HW3: Tensor, size: tuple[int, int]) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, h', w') uint8, or float32 in [0, 1]; antialiased."""
     image = image_HW3.permute(2, 0, 1)[None]
     if image.shape[-2:] == size:
         return image
@@ -49,28 +49,28 @@ def reduce_image(image_HW3: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(image.float(), size=size, mode="bilinear", antialias=True) / 255
 
 
-def reduce_ids(ids_HW: Tensor, size: tuple[int, int]) -> Tensor:
+def downsample_ids(ids_HW: Tensor, size: tuple[int, int]) -> Tensor:
     """Ids at the working size: each pixel's largest share, and no object lost altogether."""
     if ids_HW.shape == size:
         return ids_HW
     best = torch.zeros(size, device=ids_HW.device)
-    reduced = torch.zeros(size, dtype=torch.int64, device=ids_HW.device)
+    downsampled = torch.zeros(size, dtype=torch.int64, device=ids_HW.device)
     small = []
     for object_id in ids_HW.unique().tolist():
         share = F.interpolate(
             (ids_HW == object_id).float()[None, None], size=size, mode="bilinear", antialias=True
         )[0, 0]
         wins = share > best
-        reduced = torch.where(wins, object_id, reduced)
+        downsampled = torch.where(wins, object_id, downsampled)
         best = torch.maximum(best, share)
         small.append((object_id, share))
     for object_id, share in small:
-        if object_id and not bool((reduced == object_id).any()):
-            reduced = torch.where(share >= share.max(), object_id, reduced)
-    return reduced
+        if object_id and not bool((downsampled == object_id).any()):
+            downsampled = torch.where(share >= share.max(), object_id, downsampled)
+    return downsampled
 
 
-def impose(prob: Tensor, given_HW: Tensor, ids: list[int]) -> Tensor:
+def merge_mask(prob: Tensor, given_HW: Tensor, ids: list[int]) -> Tensor:
     """Let a given mask decide where it says something.
 
     Every channel is 0 where the mask is on. New objects are appended one-hot. A corrected object
@@ -140,7 +140,7 @@ def matte_of(
     """
     sure = prob[0]
     if given_HW is not None and prob.shape[-2:] != size:
-        # As `impose`: a corrected object is off where the mask does not have it.
+        # As `merge_mask`: a corrected object is off where the mask does not have it.
         seen = set(given_HW.unique().tolist())
         for object_id, channel in zip(ids, prob[1:], strict=True):
             if object_id in seen:

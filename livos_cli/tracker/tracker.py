@@ -17,19 +17,19 @@ from livos_cli.device import give_back_memory, memory_to_use
 from livos_cli.errors import InputError
 from livos_cli.memory import out_of_memory
 from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
-from livos_cli.network.layers import enlarge
+from livos_cli.network.layers import upsample
 from livos_cli.network.livos import Features, LiVOS, Memory
 from livos_cli.network.strips import STRIDE
 from livos_cli.tracker.certainty import Certainty, describe
 from livos_cli.tracker.cuda_graph import StepGraph
 from livos_cli.tracker.resize import (
     decide_ids,
+    downsample_ids,
+    downsample_image,
     id_type,
-    impose,
     matte_of,
+    merge_mask,
     padding_of,
-    reduce_ids,
-    reduce_image,
     working_size,
 )
 from livos_cli.tracker.saved_state import check_state
@@ -46,8 +46,8 @@ class Tracker:
 
     Args:
         model: what `livos_cli.load_model` gave.
-        max_size: shorter side, in pixels, at which the network runs; larger frames are reduced
-            for it and its probabilities enlarged again. None: the size the weights were trained
+        max_size: shorter side, in pixels, at which the network runs; larger frames are downsampled
+            for it and its probabilities upsampled again. None: the size the weights were trained
             for; -1: the frame's own.
         chunk_objects: objects encoded and decoded at a time, 0 for all. Bounds memory with many
             objects; the result is the same.
@@ -149,7 +149,7 @@ class Tracker:
         height, width = self._size()
         if prob.shape[-2:] != (height, width):
             prob = F.interpolate(prob[None], size=(height, width), mode="bilinear")[0]
-            prob = self._impose(prob, given)
+            prob = self._merge_mask(prob, given)
         return prob
 
     @torch.inference_mode()
@@ -170,7 +170,7 @@ class Tracker:
         return decide_ids(result, self._ids, self._size(), given)
 
     @torch.inference_mode()
-    def step_matte(
+    def step_alpha(
         self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Like `step_ids`, and with it how likely a pixel belongs to any object.
@@ -281,7 +281,7 @@ class Tracker:
         """
         image, given = self._check(frame, mask)
         size = working_size(*self._size(), self.max_size)
-        padded = F.pad(reduce_image(image, size), padding_of(*size))
+        padded = F.pad(downsample_image(image, size), padding_of(*size))
         decide = decide and given is None and size == self._size() and len(self._ids) < 256
         height, width = (side // STRIDE for side in padded.shape[-2:])
         rows = self._rows(height, width)
@@ -344,9 +344,9 @@ class Tracker:
                 assert memory is not None
                 memory = self.model.restart(features, memory, known)
             if new := [i for i in seen if i not in ids]:
-                memory = self.model.enter(features, memory, len(new))
+                memory = self.model.add_objects(features, memory, len(new))
                 ids += new
-            result = impose(result, F.pad(reduce_ids(given, size), padding_of(*size)), ids)
+            result = merge_mask(result, F.pad(downsample_ids(given, size), padding_of(*size)), ids)
             soft = result[None, 1:]
         if memory is not None:
             memory = self._write(features, memory, soft, rows)
@@ -373,7 +373,7 @@ class Tracker:
         if decide:
             soft, decided = decide_masks(log_odds, dtype=self.model.dtype)
             return features.without_skips(), decided[0], soft, memory
-        result = enlarge(log_odds)[0].softmax(dim=0)
+        result = upsample(log_odds)[0].softmax(dim=0)
         return features.without_skips(), result, result[None, 1:], memory
 
     def _write(self, features: Features, memory: Memory, soft: Tensor, rows: int) -> Memory:
@@ -413,8 +413,8 @@ class Tracker:
         kept: Tensor = result.clone()
         return kept
 
-    def _impose(self, prob: Tensor, given: Tensor | None) -> Tensor:
-        return prob if given is None else impose(prob, given, self._ids)
+    def _merge_mask(self, prob: Tensor, given: Tensor | None) -> Tensor:
+        return prob if given is None else merge_mask(prob, given, self._ids)
 
     def _check(
         self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None

@@ -120,7 +120,7 @@ def load_videos(spec: SourceSpec, height: int, budget: Budget, threads: int) -> 
 
     Args:
         spec: of any kind but `images` and `procedural`.
-        height: larger frames are reduced to so many rows.
+        height: larger frames are downsampled to so many rows.
         budget: of memory; what does not fit stays on disk, where the source allows that.
         threads: that decode.
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from livos_cli.network.layers import enlarge
+from livos_cli.network.layers import upsample
 from livos_cli.network.livos import Features, LiVOS
 from livos_cli.training.loss import (
     SensoryMasks,
@@ -91,12 +91,12 @@ class ClipLoss(nn.Module):
                 if memory is None:
                     one_hot = nn.functional.one_hot(truth[:, 0], objects + 1)
                     masks = one_hot.movedim(-1, 1)[:, 1:].float()
-                    memory = self.model.enter(features, None, objects)
+                    memory = self.model.add_objects(features, None, objects)
                 else:
                     collected: list[Tensor] = []
                     before = memory.sensory
                     log_odds, memory = self.model.read(features, memory, collect=collected)
-                    log_odds = enlarge(log_odds)
+                    log_odds = upsample(log_odds)
                     masks = log_odds.softmax(dim=1)[:, 1:]
                     if counts:
                         loss = self._loss(log_odds, truth[:, t], generators)

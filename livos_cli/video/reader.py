@@ -48,7 +48,7 @@ def open_source(
     keep_picture: bool = False,
     allow_truncated: bool = False,
     raw: RawVideo | None = None,
-    latest: bool = False,
+    latency_first: bool = False,
 ) -> FrameSource:
     """Open a video file, a folder of images, stdin (`-`), or a URL that FFmpeg reads.
 
@@ -60,14 +60,14 @@ def open_source(
         keep_picture: attach the decoded picture to the frames, in its own format and depth.
         allow_truncated: take a damaged or cut file as far as it decodes.
         raw: what to take bare pictures for.
-        latest: of a live source, give the newest frame there is and leave out those before it.
+        latency_first: of a live source, give the newest frame there is, not those before.
 
     Raises:
         InputError: it does not exist or holds no video.
-        UsageError: `latest` of a file.
+        UsageError: `latency_first` of a file.
     """
     check_exists(source)
-    if latest and not (str(source) == "-" or is_url(source)):
+    if latency_first and not (str(source) == "-" or is_url(source)):
         raise UsageError(
             f"{source} is a file: none of its frames comes late", "leave --latency-first"
         )
@@ -81,7 +81,7 @@ def open_source(
         keep_picture=keep_picture,
         allow_truncated=allow_truncated,
         raw=raw,
-        latest=latest,
+        latency_first=latency_first,
     )
 
 
@@ -98,9 +98,9 @@ class VideoSource(BaseSource):
         keep_picture: bool = False,
         allow_truncated: bool = False,
         raw: RawVideo | None = None,
-        latest: bool = False,
+        latency_first: bool = False,
     ) -> None:
-        super().__init__(start, end, latest=latest)
+        super().__init__(start, end, latency_first=latency_first)
         live = str(source) == "-" or is_url(source)
         path = None if live else Path(source)
         self._from_file = path is not None
@@ -149,7 +149,7 @@ class VideoSource(BaseSource):
             raise
 
     def _demux(self, packets: Iterator[Any]) -> Iterator[Any]:
-        """Packets of the video; keeps those of the sound, remembers how far all streams reach."""
+        """Packets of the video; keeps those of the audio, remembers how far all streams reach."""
         self._audio: list[Any] = []
         self._reach = 0.0
         for packet in packets:
@@ -293,7 +293,7 @@ class VideoSource(BaseSource):
         info = self.info
         clock = Clock(info, by_dts=bool({"avi", "asf"} & self._formats))
         self._shift = 0
-        self._until: float | None = None  # seconds; sound from here on is not wanted
+        self._until: float | None = None  # seconds; audio from here on is not wanted
         index = 0
         picture, self._first = self._first, None
         while picture is not None:

@@ -83,14 +83,16 @@ class Ahead:
     Args:
         frames: what to run.
         frame_bytes: size of one, to bound how many wait.
-        latest: let one frame wait, and a newer one take its place; the first is never left out,
-            for it has the mask.
+        latency_first: let one frame wait, and a newer one take its place; the first is never
+            left out, for it has the mask.
     """
 
-    def __init__(self, frames: Iterator[Frame], frame_bytes: int, *, latest: bool = False) -> None:
-        depth = 1 if latest else max(2, min(16, QUEUE_BYTES // max(1, frame_bytes)))
+    def __init__(
+        self, frames: Iterator[Frame], frame_bytes: int, *, latency_first: bool = False
+    ) -> None:
+        depth = 1 if latency_first else max(2, min(16, QUEUE_BYTES // max(1, frame_bytes)))
         self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=depth)
-        self._latest = latest
+        self._latest = latency_first
         self._first: Frame | None = None
         self.dropped = 0
         self._stop = threading.Event()
@@ -107,9 +109,9 @@ class Ahead:
                 continue
         return False
 
-    def _put_latest(self, frame: Frame, sound: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Put a frame in the place of one that waits; returns the sound that nobody took."""
-        frame = replace(frame, audio=sound + frame.audio)
+    def _put_latest(self, frame: Frame, audio: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Put a frame in the place of one that waits; returns the audio that nobody took."""
+        frame = replace(frame, audio=audio + frame.audio)
         with self._queue.mutex:
             waiting = self._queue.queue
             if not waiting:
@@ -125,11 +127,11 @@ class Ahead:
         return ()
 
     def _work(self) -> None:
-        sound: tuple[Any, ...] = ()
+        audio: tuple[Any, ...] = ()
         try:
             for frame in self._frames:
                 if self._latest and self._first is not None:
-                    sound = self._put_latest(frame, sound)
+                    audio = self._put_latest(frame, audio)
                     if self._stop.is_set():
                         return
                     continue
@@ -161,9 +163,9 @@ class BaseSource:
     _patience: float | None = None  # seconds to wait for a reader when the source is closed
 
     def __init__(
-        self, start: Position | None, end: Position | None, *, latest: bool = False
+        self, start: Position | None, end: Position | None, *, latency_first: bool = False
     ) -> None:
-        self._latest = latest
+        self._latest = latency_first
         self.warnings: list[str] = []
         self.trailing_audio: tuple[Any, ...] = ()
         self._start, self._end = start, end
@@ -190,7 +192,7 @@ class BaseSource:
         self._ahead = Ahead(
             self._read(),
             self.info.width * self.info.height * self._pixel_bytes,
-            latest=self._latest,
+            latency_first=self._latest,
         )
         count, last = 0, None
         for last in self._ahead:

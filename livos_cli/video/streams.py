@@ -33,7 +33,7 @@ def pick_stream(container: Any, label: str, *, live: bool) -> tuple[Any, Iterato
     attached = av.stream.Disposition.attached_pic
     streams = [s for s in container.streams.video if not s.disposition & attached]
     if not streams:
-        raise InputError(f"{label} has no video stream", "it holds only sound or other data")
+        raise InputError(f"{label} has no video stream", "it holds only audio or other data")
     known = [s for s in streams if s.codec_context is not None]
     if not known:
         raise InputError(

@@ -13,7 +13,7 @@ __all__ = ["TS_DISCONT", "Clock", "Timeline"]
 TS_DISCONT = 0x0200  # among the flags of FFmpeg's formats: timestamps may jump
 GAP = 10  # seconds ahead that count as a jump, where a format's timestamps may jump: as in ffmpeg
 BACK = Fraction(1, 10)  # seconds back, or three frames, that count as a new beginning
-LEAST = Fraction(1, 100_000)  # seconds by which a packet of sound is later than the one before
+LEAST = Fraction(1, 100_000)  # seconds by which a packet of audio is later than the one before
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Timeline:
 
     So it is in transport streams and other files joined end to end. All streams of a part are
     moved by the same time: the part begins when the one before it has ended, its picture without
-    a gap and none of its sound before the sound that is there.
+    a gap and none of its audio before the audio that is there.
 
     Args:
         step: seconds a frame lasts.
@@ -50,7 +50,7 @@ class Timeline:
         self.joints: list[Fraction] = []  # where the picture starts again, as given out
 
     def place(self, packet: Any) -> None:
-        """Move one packet, of the picture or of sound, in place."""
+        """Move one packet, of the picture or of audio, in place."""
         tick = packet.time_base
         stamp = packet.dts if packet.dts is not None else packet.pts
         if not packet.size or stamp is None or not tick:

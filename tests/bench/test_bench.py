@@ -118,15 +118,15 @@ def test_softmax_matching_is_attention_to_every_kth_frame() -> None:
         frame = torch.from_numpy(np.ascontiguousarray(scene.frame(index)))
         features = model.encode_image(frame.permute(2, 0, 1)[None])
         if memory is None:
-            memory = model.enter(features, None, 2)
+            memory = model.add_objects(features, None, 2)
         else:
-            readout, _ = model.match(features, memory)
+            readout, _ = model.read_memory(features, memory)
             key, value = torch.cat(keys, dim=1).double(), torch.cat(values, dim=2).double()
             affinity = (key.T @ features.key[0].flatten(1).double() / TINY.key**0.5).softmax(dim=0)
             want = torch.einsum("nvt,tp->nvp", value, affinity)
             assert torch.allclose(readout[0].flatten(2).double(), want, atol=1e-4)
         value = torch.randn(1, 2, TINY.value, 4, 6)
-        model.remember(features, memory, value)
+        model.update_memory(features, memory, value)
         if index % 2 == 0:
             keys.append(features.key[0].flatten(1))
             values.append(value[0].flatten(2))

@@ -18,7 +18,7 @@ from media import scene, write_png, write_video
 from livos_cli.batch.discover import discover
 from livos_cli.cli.corrections import correction
 from livos_cli.errors import InputError
-from livos_cli.masks.reference_masks import KeyMasks
+from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.options import RunOptions
 from livos_cli.pipeline.doubts import Doubt
 from livos_cli.pipeline.run import Report
@@ -36,17 +36,17 @@ IDS = scene(64, 96, 1)[0][1]
 def test_a_mask_keeps_its_frame_in_a_folder(name: str, frame: int, tmp_path: Path) -> None:
     """`clip7.first.png` was taken for frame 7."""
     write_png(tmp_path / f"{name}.png", IDS, "gray")
-    assert KeyMasks(tmp_path).frames == [frame]
+    assert ReferenceMasks(tmp_path).frames == [frame]
 
 
 def test_masks_of_image_folders_keep_their_frames_in_a_folder(tmp_path: Path) -> None:
     images = ("a_0005", "a_0006", "a.b", "b")
     for name in ("shot.first", "shot.a_0006", "shot.a.b"):
         write_png(tmp_path / f"{name}.png", IDS, "gray")
-    assert KeyMasks(tmp_path, images).frames == [0, 1, 2]
+    assert ReferenceMasks(tmp_path, images).frames == [0, 1, 2]
     write_png(tmp_path / "shot.a_0007.png", IDS, "gray")
     with pytest.raises(InputError, match="is not one of the images"):
-        KeyMasks(tmp_path, images)
+        ReferenceMasks(tmp_path, images)
 
 
 def test_masks_of_many_videos_as_livos_mask_names_them(tmp_path: Path) -> None:

@@ -330,17 +330,17 @@ def test_masks_that_cannot_be_meant() -> None:
 
 def test_a_photograph_is_no_mask(tmp_path: Path) -> None:
     """As was seen: a picture in few colours was read as 231 objects, one a colour."""
-    from livos_cli.masks.reference_masks import KeyMasks
+    from livos_cli.masks.reference_masks import ReferenceMasks
 
     tiles = np.arange(64).reshape(8, 8).repeat(10, axis=0).repeat(10, axis=1)
     colours = np.random.default_rng(3).integers(1, 255, (64, 3)).astype(np.uint8)
     mask = write_png(tmp_path / "photo.png", colours[tiles], "rgb24")
     with pytest.raises(InputError, match="has 64 objects, one a colour"):
-        KeyMasks(mask).scan(80, 80)
-    assert len(KeyMasks(mask).scan(80, 80, trust=True)[0]) == 64
+        ReferenceMasks(mask).scan(80, 80)
+    assert len(ReferenceMasks(mask).scan(80, 80, trust=True)[0]) == 64
     # As many in a grey map, or with a palette, are ids.
     grey = write_png(tmp_path / "map.png", tiles.astype(np.uint8), "pal8")
-    assert len(KeyMasks(grey).scan(80, 80)[0]) == 63
+    assert len(ReferenceMasks(grey).scan(80, 80)[0]) == 63
 
 
 def test_masks_that_can_be_meant(made: list[Any]) -> None:

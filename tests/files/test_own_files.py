@@ -44,9 +44,9 @@ from livos_cli.files.trust import (
 )
 from livos_cli.network import LiVOS
 from livos_cli.network.livos import Memory
-from livos_cli.options import Keep, RunOptions, SegmentOptions
-from livos_cli.outputs.formats import Decided
-from livos_cli.pipeline.checkpoint import Journal, _digest
+from livos_cli.options import Checkpointing, RunOptions, SegmentOptions
+from livos_cli.outputs.formats import FrameResult
+from livos_cli.pipeline.checkpoint import Checkpoint, _digest
 from livos_cli.pipeline.run import Begin, run
 from livos_cli.pipeline.spool import read_result, write_result
 from livos_cli.tracker.saved_state import TENSORS
@@ -81,7 +81,7 @@ def segment(
         model,
         SegmentOptions(),
         RunOptions(output=out, save=("mask", "matte") if matte else ("mask",)),
-        keep=Keep("w", 1e9, stop=lambda: next(asked) >= after),
+        keep=Checkpointing("w", 1e9, stop=lambda: next(asked) >= after),
         on_begin=began.append,
     )
     return began[0]
@@ -308,7 +308,7 @@ def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
             train(LiVOS(TINY), source, tmp_path, TrainOptions())
 
 
-# The journal of a run.
+# The checkpoint of a run.
 
 
 @pytest.fixture(scope="module")
@@ -360,12 +360,12 @@ def test_damaged_bytes(
             assert began.resumed in (0, 3)
             assert (began.resumed == 0) == any("is not used" in w for w in began.warnings)
             continue
-        journal = Journal(path.parent, fingerprint, 1e9, [])
-        used += bool(journal.resumed)
-        if journal.resumed:  # the damage lies behind the results that count
+        checkpoint = Checkpoint(path.parent, fingerprint, 1e9, [])
+        used += bool(checkpoint.resumed)
+        if checkpoint.resumed:  # the damage lies behind the results that count
             assert path.read_bytes() == good or path == journal_of(out)[1]
-            assert len(list(journal.past((32, 48), [1, 2], matte=False))) == 3
-        journal.close(keep=False)
+            assert len(list(checkpoint.past((32, 48), [1, 2], matte=False))) == 3
+        checkpoint.close(keep=False)
     assert used < 40
 
 
@@ -443,9 +443,9 @@ def test_results_that_unpack_to_something_else(
     """With right checksums all over: one line, and the next run begins anew."""
     cut, whole = interrupted
     wrong = [
-        Decided(np.zeros((32, 49), np.uint8)),
-        Decided(np.full((32, 48), 9, np.uint8)),  # an object that no mask has
-        Decided(np.zeros((32, 48), np.uint8), np.zeros((32, 48), np.uint16)),
+        FrameResult(np.zeros((32, 49), np.uint8)),
+        FrameResult(np.full((32, 48), 9, np.uint8)),  # an object that no mask has
+        FrameResult(np.zeros((32, 48), np.uint8), np.zeros((32, 48), np.uint16)),
         None,
         struct.pack("<5I", 1 << 31, 1 << 31, 8, 0, 0) + b"x" * 8,
         struct.pack("<5I", 32, 48, 12, 0, 3) + zlib.compress(bytes(1 << 20)),
@@ -458,7 +458,7 @@ def test_results_that_unpack_to_something_else(
         state, notes = safetensors.torch.load(data), json.loads(_metadata(data)["livos"])
         with results.open("wb") as file:
             for _ in range(3):
-                if isinstance(one, Decided):
+                if isinstance(one, FrameResult):
                     write_result(file, one)
                 elif one is not None:
                     file.write(one)
@@ -477,7 +477,7 @@ def test_results_that_unpack_to_something_else(
 def test_damaged_results_never_unpack_to_more_than_they_say(tmp_path: Path) -> None:
     good = tmp_path / "good"
     with good.open("wb") as file:
-        write_result(file, Decided(np.eye(20, 30, dtype=np.uint8), None, frozenset({1, 2})))
+        write_result(file, FrameResult(np.eye(20, 30, dtype=np.uint8), None, frozenset({1, 2})))
     rng = random.Random(6)
     for _ in range(400):
         (tmp_path / "bad").write_bytes(bytes_of(good.read_bytes(), rng))

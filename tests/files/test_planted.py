@@ -26,11 +26,11 @@ from livos_cli.files.atomic import (
     temporary_of,
     write_whole,
 )
-from livos_cli.files.livos_folder import records_folder
+from livos_cli.files.livos_folder import livos_folder
 from livos_cli.files.lock import locked
 from livos_cli.files.outside import inner_path, plain_name
 from livos_cli.network import LiVOS
-from livos_cli.options import Keep, RunOptions, SegmentOptions
+from livos_cli.options import Checkpointing, RunOptions, SegmentOptions
 from livos_cli.pipeline.run import run
 from livos_cli.training import checkpoint
 from livos_cli.weights.hub import parse_hub
@@ -71,7 +71,7 @@ def soon(seconds: int = 60) -> Iterator[None]:
 def segment(model: LiVOS, clip: dict[str, Path], out: Path, after: int | None = None) -> None:
     """One video, with checkpoints; `after` so many frames it is interrupted."""
     asked = iter(range(1, 1 << 20))
-    keep = Keep("w", 0.0, stop=lambda: after is not None and next(asked) >= after)
+    keep = Checkpointing("w", 0.0, stop=lambda: after is not None and next(asked) >= after)
     run(clip["video"], clip["mask"], model, SegmentOptions(), RunOptions(output=out), keep=keep)
 
 
@@ -185,8 +185,8 @@ def test_a_folder_that_another_user_has_used(
     assert batch(tiny, clip, out).status == "done"
     assert batch(tiny, clip, out).status == "skipped"
     assert {p: p.read_bytes() for p in before} == before
-    assert records_folder(out).name == f".livos-{os.geteuid()}"
-    os.chown(records_folder(out), SOMEONE, SOMEONE)
+    assert livos_folder(out).name == f".livos-{os.geteuid()}"
+    os.chown(livos_folder(out), SOMEONE, SOMEONE)
     with pytest.raises(OutputError, match=rf"\.livos-{os.geteuid()} is not a folder of yours"):
         segment(tiny, clip, out)
 

@@ -86,7 +86,7 @@ def test_large_frames_are_refined_at_their_own_size() -> None:
     truth = ids > 0
     found = grab(rgb, Hints(box=box_of(truth)))
     assert jaccard(found, truth) > 0.97
-    # The border is finer than the reduced size could give: few pixels differ from the truth.
+    # The border is finer than the downsampled size could give: few pixels differ from the truth.
     border = cv2.morphologyEx(truth.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3)))
     assert (found != truth).sum() < 2 * border.sum()
 

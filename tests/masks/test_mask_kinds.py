@@ -21,7 +21,7 @@ from livos_cli.files.names import LONGEST, fitting
 from livos_cli.masks.decode_image import read_mask
 from livos_cli.masks.names import frame_number
 from livos_cli.masks.palette import DAVIS_PALETTE, decode_index_png
-from livos_cli.masks.reference_masks import KeyMasks
+from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.options import RunOptions
 
 
@@ -68,7 +68,7 @@ def test_more_than_64_greys_are_ids(make: object, kind: str, tmp_path: Path) -> 
 def test_ids_to_60000_are_the_error_about_ids(tmp_path: Path) -> None:
     path = write_png(tmp_path / "m.png", many().ids.astype(np.uint16) * 400, "gray16be")
     with pytest.raises(InputError, match="ids must be 1 to 255, found 400"):
-        KeyMasks(path).scan(160, 96)
+        ReferenceMasks(path).scan(160, 96)
 
 
 def test_soft_mattes_of_16_bits_are_still_one_object(tmp_path: Path) -> None:
@@ -372,10 +372,10 @@ def test_key_masks_named_by_other_tools(tmp_path: Path) -> None:
     write_png(tmp_path / "frame_000003.PNG", ids, "gray")
     write_png(tmp_path / "._frame_000003.PNG", ids, "gray").write_bytes(b"\0\5\26\7 of macOS")
     (tmp_path / "__MACOSX").mkdir()
-    assert KeyMasks(tmp_path).frames == [3]
+    assert ReferenceMasks(tmp_path).frames == [3]
     write_png(tmp_path / "other_3.png", ids, "gray")
     with pytest.raises(InputError, match=r"other_3\.png are both for frame 3|both for frame 3"):
-        KeyMasks(tmp_path)
+        ReferenceMasks(tmp_path)
 
 
 def test_the_unpacked_export_of_cvat(tmp_path: Path) -> None:
@@ -383,7 +383,7 @@ def test_the_unpacked_export_of_cvat(tmp_path: Path) -> None:
     for kind in ("SegmentationClass", "SegmentationObject"):
         ids = few().ids if kind == "SegmentationObject" else (few().ids > 0).astype(np.uint8)
         write_png(tmp_path / kind / "frame_000002.png", ids, "pal8")
-    keys = KeyMasks(tmp_path)
+    keys = ReferenceMasks(tmp_path)
     assert keys.frames == [2]
     found, warnings = keys.scan(160, 96)
     assert found == [1, 2, 5]
@@ -393,7 +393,7 @@ def test_the_unpacked_export_of_cvat(tmp_path: Path) -> None:
 def test_notes_of_many_masks_are_said_once(tmp_path: Path) -> None:
     for number in range(5):
         write_png(tmp_path / f"{number:05d}.png", few().ids + 1, "gray")
-    _, warnings = KeyMasks(tmp_path).scan(160, 96)
+    _, warnings = ReferenceMasks(tmp_path).scan(160, 96)
     assert len(warnings) == 2
     assert "cover 100 %" in warnings[1]  # of the first; the others are no news
     assert "and 4 more masks alike" in warnings[0]
@@ -422,7 +422,7 @@ def test_names_match_whatever_form_their_accents_have(
     (item,) = discover([str(tmp_path / "videos")], str(tmp_path / "masks"), RunOptions())
     assert item.problem is None
     assert item.mask == str(tmp_path / "masks" / f"{mask}.png")
-    assert KeyMasks(tmp_path / "masks", (video,)).frames == [0]
+    assert ReferenceMasks(tmp_path / "masks", (video,)).frames == [0]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from media import write_png
 from livos_cli.errors import InputError
 from livos_cli.masks.decode_image import read_mask
 from livos_cli.masks.palette import DAVIS_PALETTE
-from livos_cli.masks.reference_masks import KeyMasks, fit_mask
+from livos_cli.masks.reference_masks import ReferenceMasks, fit_mask
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_another_shape_is_an_error_with_both_sizes(mask: tuple[int, int]) -> Non
 def test_a_folder_of_key_masks(ids: np.ndarray, tmp_path: Path) -> None:
     write_png(tmp_path / "00000.png", np.where(ids == 1, 1, 0).astype(np.uint8), "gray")
     write_png(tmp_path / "12.png", ids, "gray")
-    keys = KeyMasks(tmp_path)
+    keys = ReferenceMasks(tmp_path)
     assert keys.frames == [0, 12]
     assert keys.scan(120, 90)[0] == [1, 2, 5]
     first = keys.at(0, first=True, width=120, height=90)
@@ -171,7 +171,7 @@ def test_key_masks_keep_the_id_of_a_colour(ids: np.ndarray, tmp_path: Path) -> N
     second[ids == 1], second[ids == 2] = red, green
     write_png(tmp_path / "0.png", first, "rgb24")
     write_png(tmp_path / "1.png", second, "rgb24")
-    keys = KeyMasks(tmp_path)
+    keys = ReferenceMasks(tmp_path)
     assert keys.scan(120, 90)[0] == [1, 2]
     later = keys.at(1, first=False, width=120, height=90)
     assert later is not None
@@ -180,16 +180,16 @@ def test_key_masks_keep_the_id_of_a_colour(ids: np.ndarray, tmp_path: Path) -> N
 
 def test_masks_of_an_image_folder_have_its_names(ids: np.ndarray, tmp_path: Path) -> None:
     write_png(tmp_path / "shot_b.png", ids, "gray")
-    keys = KeyMasks(tmp_path, image_names=("shot_a", "shot_b"))
+    keys = ReferenceMasks(tmp_path, image_names=("shot_a", "shot_b"))
     assert keys.frames == [1]
     with pytest.raises(InputError, match="not one of the images"):
-        KeyMasks(tmp_path, image_names=("other",))
+        ReferenceMasks(tmp_path, image_names=("other",))
 
 
 def test_a_folder_an_object(ids: np.ndarray, tmp_path: Path) -> None:
     write_png(tmp_path / "3" / "0.png", (ids == 1).astype(np.uint8) * 255, "gray")
     write_png(tmp_path / "dog" / "0.png", (ids == 2).astype(np.uint8) * 255, "gray")
-    keys = KeyMasks(tmp_path)
+    keys = ReferenceMasks(tmp_path)
     found, warnings = keys.scan(120, 90)
     assert found == [1, 3]
     assert keys.object_names == {3: "3", 1: "dog"}
@@ -202,19 +202,19 @@ def test_a_folder_an_object(ids: np.ndarray, tmp_path: Path) -> None:
 def test_overlapping_objects_are_said(ids: np.ndarray, tmp_path: Path) -> None:
     write_png(tmp_path / "1" / "0.png", (ids == 1).astype(np.uint8) * 255, "gray")
     write_png(tmp_path / "2" / "0.png", np.full(ids.shape, 255, np.uint8), "gray")
-    assert "belong to another object" in KeyMasks(tmp_path).scan(120, 90, trust=True)[1][0]
+    assert "belong to another object" in ReferenceMasks(tmp_path).scan(120, 90, trust=True)[1][0]
 
 
 def test_names_that_are_no_frame_numbers(ids: np.ndarray, tmp_path: Path) -> None:
     write_png(tmp_path / "first.png", ids, "gray")
     with pytest.raises(InputError, match="not a frame number"):
-        KeyMasks(tmp_path)
+        ReferenceMasks(tmp_path)
 
 
 def test_ids_beyond_255_are_refused_by_the_outputs(ids: np.ndarray, tmp_path: Path) -> None:
     path = write_png(tmp_path / "m.png", ids.astype(np.uint16) * 300, "gray16be")
     with pytest.raises(InputError, match="1 to 255"):
-        KeyMasks(path).scan(120, 90)
+        ReferenceMasks(path).scan(120, 90)
 
 
 def test_white_is_one_id_in_all_masks_of_a_folder(ids: np.ndarray, tmp_path: Path) -> None:
@@ -223,14 +223,14 @@ def test_white_is_one_id_in_all_masks_of_a_folder(ids: np.ndarray, tmp_path: Pat
     write_png(tmp_path / "grey" / "0.png", white, "gray")
     both = np.select([ids == 1, ids == 2], [255, 128], 0).astype(np.uint8)
     write_png(tmp_path / "grey" / "1.png", both, "gray")
-    grey = KeyMasks(tmp_path / "grey")
+    grey = ReferenceMasks(tmp_path / "grey")
     assert grey.scan(120, 90)[0] == [128, 255]
 
     write_png(tmp_path / "rgb" / "0.png", np.dstack([white] * 3), "rgb24")
     painted = np.dstack([white] * 3)
     painted[ids == 2] = (255, 0, 0)
     write_png(tmp_path / "rgb" / "1.png", painted, "rgb24")
-    rgb = KeyMasks(tmp_path / "rgb")
+    rgb = ReferenceMasks(tmp_path / "rgb")
     assert rgb.scan(120, 90)[0] == [1, 2]
     first, later = (rgb.at(n, first=n == 0, width=120, height=90) for n in (0, 1))
     assert first is not None
@@ -259,11 +259,11 @@ def test_a_folder_of_both_kinds_is_refused(ids: np.ndarray, tmp_path: Path) -> N
     write_png(tmp_path / "dog" / "0.png", ids, "gray")
     write_png(tmp_path / "1.png", ids, "gray")
     with pytest.raises(InputError, match="both folders and images"):
-        KeyMasks(tmp_path)
+        ReferenceMasks(tmp_path)
 
 
 def test_an_empty_object_folder_is_refused(ids: np.ndarray, tmp_path: Path) -> None:
     write_png(tmp_path / "dog" / "0.png", ids, "gray")
     (tmp_path / "cat").mkdir()
     with pytest.raises(InputError, match="cat holds no masks"):
-        KeyMasks(tmp_path)
+        ReferenceMasks(tmp_path)

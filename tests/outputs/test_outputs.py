@@ -23,7 +23,7 @@ from livos_cli.errors import UsageError
 from livos_cli.masks.polygons import keyhole, parts_of
 from livos_cli.network import LiVOS
 from livos_cli.options import Look, RunOptions, SegmentOptions
-from livos_cli.outputs.formats import KINDS, Decided, Job
+from livos_cli.outputs.formats import KINDS, FrameResult, Job
 from livos_cli.outputs.picture_video import composite
 from livos_cli.pipeline.run import Report, run
 from livos_cli.tracker.tracker import Tracker
@@ -87,7 +87,7 @@ def truth(clip: dict[str, Any], tiny: LiVOS) -> list[tuple[np.ndarray, np.ndarra
         for frame in source:
             with av.open(str(clip["mask"])) as container:
                 first = next(container.decode(video=0)).to_ndarray(format="pal8")[0]
-            ids, matte = tracker.step_matte(frame.rgb, first if frame.index == 0 else None)
+            ids, matte = tracker.step_alpha(frame.rgb, first if frame.index == 0 else None)
             rows.append((frame.rgb, ids, matte))
     return rows
 
@@ -120,13 +120,13 @@ def test_matte_is_what_step_gives(tiny: LiVOS) -> None:
     smaller = Tracker(tiny, max_size=48), Tracker(tiny, max_size=48)
     for index, (rgb, ids) in enumerate(made):
         given = ids if index in (0, 2) else None  # a mask, and a correction
-        decided, matte = one.step_matte(rgb, given)
+        decided, matte = one.step_alpha(rgb, given)
         prob = other.step(rgb, given)
         assert np.abs(matte / 65535 - (1 - prob[0].numpy())).max() <= 1 / 65535
         assert np.array_equal(decided, plain.step_ids(rgb, given))
-        reduced = smaller[0].step_matte(rgb, given)[1]
+        downsampled = smaller[0].step_alpha(rgb, given)[1]
         want = 1 - smaller[1].step(rgb, given)[0].numpy()
-        assert np.abs(reduced / 65535 - want).max() <= 2 / 65535
+        assert np.abs(downsampled / 65535 - want).max() <= 2 / 65535
 
 
 @pytest.mark.parametrize("kind", ["mask", "overlay", "alpha", "matte", "cutout"])
@@ -355,7 +355,7 @@ def test_many_objects_each_have_their_video(tmp_path: Path) -> None:
     rgb = np.zeros((48, 64, 3), np.uint8)
     for index, ids in enumerate(pictures_of):
         frame = Frame(index, 3600 * index + 777 * (index == 2), index / 25, rgb)
-        sink.write(frame, Decided(ids.astype(np.uint8)))
+        sink.write(frame, FrameResult(ids.astype(np.uint8)))
     sink.finish()
     sink.publish(overwrite=False)
     files = sorted((tmp_path / "x.objects").iterdir(), key=lambda p: int(p.stem))
@@ -386,7 +386,7 @@ def test_sound_whose_time_runs_back_is_left_out(tmp_path: Path, tiny: LiVOS) -> 
     twice.write_bytes(one.read_bytes() * 2)
     mask = write_png(tmp_path / "m.png", made[0][1], "gray")
     report = segment(tiny, {"video": twice, "mask": mask}, tmp_path / "out", ("overlay",))
-    assert any("packets of sound" in warning for warning in report.warnings)
+    assert any("packets of audio" in warning for warning in report.warnings)
     assert len(decode(report.outputs["overlay"], "rgb24")) == report.frames == 4
 
 

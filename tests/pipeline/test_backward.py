@@ -376,7 +376,7 @@ def test_images_of_another_size_are_one_line(tmp_path: Path, tiny: LiVOS) -> Non
 def test_a_full_disk_on_the_way_back_is_one_line() -> None:
     """/dev/full stands for the disk of temporary files."""
     from livos_cli.errors import OutputError
-    from livos_cli.outputs.formats import Decided
+    from livos_cli.outputs.formats import FrameResult
     from livos_cli.pipeline.spool import Spool
 
     def fill() -> None:
@@ -385,7 +385,7 @@ def test_a_full_disk_on_the_way_back_is_one_line() -> None:
             spool._file = full
             rng = np.random.default_rng(0)
             for _ in range(100):
-                spool.push(Decided(rng.integers(0, 255, (64, 64), dtype=np.uint8)))
+                spool.push(FrameResult(rng.integers(0, 255, (64, 64), dtype=np.uint8)))
 
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")

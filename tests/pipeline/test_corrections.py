@@ -17,9 +17,9 @@ import livos_cli
 from livos_cli import Tracker, load_model
 from livos_cli.errors import InterruptionError
 from livos_cli.evaluation.score import jaccard
-from livos_cli.masks.reference_masks import KeyMasks
+from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.network import LiVOS
-from livos_cli.options import Drop, Keep, Position, RunOptions, SegmentOptions
+from livos_cli.options import Checkpointing, Drop, Position, RunOptions, SegmentOptions
 from livos_cli.pipeline.run import Report, run
 
 FRAMES, CORRECTED = 24, 10
@@ -207,10 +207,10 @@ def test_a_run_with_a_correction_resumes_to_the_same_bytes(
         out = tmp_path / f"cut{stops[0]}"
         for stop in stops:
             asked = iter(range(1, 1 << 30))
-            keep = Keep("w", 1e9, stop=lambda asked=asked, stop=stop: next(asked) >= stop)  # type: ignore[misc]
+            keep = Checkpointing("w", 1e9, stop=lambda asked=asked, stop=stop: next(asked) >= stop)  # type: ignore[misc]
             with pytest.raises(InterruptionError):
                 segment(tiny, video, masks, out, keep=keep)
-        segment(tiny, video, masks, out, keep=Keep("w", 1e9))
+        segment(tiny, video, masks, out, keep=Checkpointing("w", 1e9))
         assert files(out) == files(tmp_path / "left")
 
 
@@ -276,7 +276,7 @@ def test_which_objects_a_mask_ends(tmp_path: Path) -> None:
     write_png(tmp_path / "whole" / "1.png", BLACK + np.uint8(3), "gray")
     write_png(tmp_path / "apart" / "a" / "0.png", BLACK, "gray")
     write_png(tmp_path / "apart" / "b" / "0.png", BLACK + np.uint8(255), "gray")
-    whole, apart = KeyMasks(tmp_path / "whole"), KeyMasks(tmp_path / "apart")
+    whole, apart = ReferenceMasks(tmp_path / "whole"), ReferenceMasks(tmp_path / "apart")
     for keys in (whole, apart):
         for frame in (0, 1, 2):
             keys.at(frame, first=False, width=128, height=96)

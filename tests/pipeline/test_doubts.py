@@ -17,8 +17,8 @@ from livos_cli import Tracker
 from livos_cli.errors import InterruptionError
 from livos_cli.evaluation.score import jaccard
 from livos_cli.network import LiVOS
-from livos_cli.options import Drop, Keep, RunOptions, SegmentOptions
-from livos_cli.outputs.formats import Decided, Job
+from livos_cli.options import Checkpointing, Drop, RunOptions, SegmentOptions
+from livos_cli.outputs.formats import FrameResult, Job
 from livos_cli.outputs.preview import DOUBT, Preview
 from livos_cli.pipeline.doubts import DoubtWatch, Watch
 from livos_cli.pipeline.run import Begin, Report, run
@@ -158,7 +158,7 @@ def resumed(model: LiVOS, clip: dict[str, Path], out: Path, *stops: int) -> Repo
 
     def once(after: int | None, began: list[Begin]) -> Report:
         asked = iter(range(1, 1 << 30))
-        keep = Keep("w", 1e9, stop=lambda: after is not None and next(asked) >= after)
+        keep = Checkpointing("w", 1e9, stop=lambda: after is not None and next(asked) >= after)
         return run(
             clip["video"], clip["mask"], model, how, output, keep=keep, on_begin=began.append
         )
@@ -188,8 +188,8 @@ def test_results_on_disk_keep_it() -> None:
     ids = np.zeros((4, 6), np.uint8)
     sure = {1: float(np.float32(0.1)), 200: 1.0}
     with Spool() as spool:
-        spool.push(Decided(ids, None, frozenset({3}), sure))
-        spool.push(Decided(ids))
+        spool.push(FrameResult(ids, None, frozenset({3}), sure))
+        spool.push(FrameResult(ids))
         assert spool.pop().certainty == {}
         back = spool.pop()
     assert back.certainty == sure
@@ -274,7 +274,7 @@ def sheet(certainties: list[dict[int, float]], tmp_path: Path) -> tuple[np.ndarr
     mask = np.zeros((64, 96), np.uint8)
     mask[20:40, 20:40] = 1
     for index, sure in enumerate(certainties):
-        sink.write(Frame(index, index, index / 25, picture), Decided(mask, certainty=sure))
+        sink.write(Frame(index, index, index / 25, picture), FrameResult(mask, certainty=sure))
     sink.finish()
     sink.publish(overwrite=True)
     image = cv2.imread(str(tmp_path / "sheet.png"))

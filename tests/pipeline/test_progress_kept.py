@@ -16,7 +16,7 @@ from media import files, scene, write_png, write_video
 from livos_cli.errors import InputError, InterruptionError, ShortMemoryError
 from livos_cli.memory import too_little_memory
 from livos_cli.network import LiVOS
-from livos_cli.options import Drop, Keep, RunOptions, SegmentOptions
+from livos_cli.options import Checkpointing, Drop, RunOptions, SegmentOptions
 from livos_cli.pipeline.run import Begin, Progress, Report, run
 
 FRAMES = 40
@@ -63,7 +63,7 @@ def segment(
         model,
         SegmentOptions(max_size=48, **options),
         RunOptions(output=out),
-        keep=Keep("w", every, stop=lambda: next(asked) >= stop),
+        keep=Checkpointing("w", every, stop=lambda: next(asked) >= stop),
         on_begin=began.append,
         on_frame=happen,
     )

@@ -18,7 +18,7 @@ import livos_cli
 from livos_cli.errors import InterruptionError, OutputError, UsageError
 from livos_cli.evaluation.score import jaccard
 from livos_cli.network import LiVOS
-from livos_cli.options import Drop, Keep, Position, RunOptions, SegmentOptions
+from livos_cli.options import Checkpointing, Drop, Position, RunOptions, SegmentOptions
 from livos_cli.outputs.formats import KINDS
 from livos_cli.pipeline.refine import Soft, SoftSpool, blend
 from livos_cli.pipeline.run import Begin, Report, run
@@ -195,7 +195,7 @@ def test_masks_past_the_end_are_said(
 def test_a_refined_run_begins_anew(tiny: LiVOS, clip: Path, masks: Path, tmp_path: Path) -> None:
     """As a way back does: nothing is left of it, and the next one does all of it again."""
     asked = iter(range(1, 1 << 30))
-    keep = Keep("w", 0.0, stop=lambda: next(asked) >= 5)
+    keep = Checkpointing("w", 0.0, stop=lambda: next(asked) >= 5)
     begun: list[Begin] = []
     options, output = SegmentOptions(refine=True), RunOptions(output=tmp_path / "cut")
     run(clip, masks, tiny, options, output, keep=keep, on_begin=begun.append)
@@ -231,7 +231,7 @@ def test_streams_are_refused_in_one_line(livos: Livos, clip: Path, masks: Path) 
     [
         ({"direction": "both", "origin": 3}, "leave out --direction"),
         ({"direction": "backward", "origin": 3}, "leave out --direction"),
-        ({"latest": True}, "a live source has no way back"),
+        ({"latency_first": True}, "a live source has no way back"),
     ],
 )
 def test_what_it_does_not_go_with(options: dict[str, Any], said: str) -> None:

@@ -20,7 +20,7 @@ from media import files, scene, visible, write_png, write_video
 
 from livos_cli.errors import InputError, InterruptionError, OutputError
 from livos_cli.network import LiVOS
-from livos_cli.options import Drop, Keep, RunOptions, SegmentOptions
+from livos_cli.options import Checkpointing, Drop, RunOptions, SegmentOptions
 from livos_cli.outputs.formats import KINDS
 from livos_cli.pipeline.run import Begin, Report, run
 
@@ -62,7 +62,7 @@ def segment(
 ) -> Report:
     """A run, told to stop after so many frames."""
     asked = iter(range(1, 1 << 30))
-    keep = Keep(weights, every, stop=lambda: after is not None and next(asked) >= after)
+    keep = Checkpointing(weights, every, stop=lambda: after is not None and next(asked) >= after)
     return run(
         clip["video"],
         clip["mask"],
@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_not_gone_on_from(
     out = tmp_path / "out"
     with pytest.raises(InterruptionError):
         segment(tiny, mine, out, after=6)
-    (journal,) = (out / ".livos").iterdir()
+    (checkpoint,) = (out / ".livos").iterdir()
     how: dict[str, Any] = {}
     if changed == "settings":
         how = {"max_size": 48}
@@ -143,10 +143,10 @@ def test_what_does_not_fit_is_not_gone_on_from(
     elif changed == "mask":
         (mine["mask"] / "00011.png").unlink()
     elif changed == "state":
-        (state,) = journal.glob("state-*")
+        (state,) = checkpoint.glob("state-*")
         state.write_bytes(state.read_bytes()[:-100])
     else:
-        (results,) = journal.glob("results-*")
+        (results,) = checkpoint.glob("results-*")
         results.write_bytes(results.read_bytes()[:-1])
     began: list[Begin] = []
     segment(tiny, mine, out, began=began, **how)
@@ -172,9 +172,9 @@ def test_damaged_results_are_not_used(clip: dict[str, Path], tmp_path: Path, tin
 def test_one_process_at_a_time(clip: dict[str, Path], tmp_path: Path, tiny: LiVOS) -> None:
     with pytest.raises(InterruptionError):
         segment(tiny, clip, tmp_path, after=3)
-    (journal,) = (tmp_path / ".livos").iterdir()
+    (checkpoint,) = (tmp_path / ".livos").iterdir()
     with (
-        FileLock(journal / "lock"),
+        FileLock(checkpoint / "lock"),
         pytest.raises(OutputError, match=r"another process is writing .*clip\.mask\.mkv"),
     ):
         segment(tiny, clip, tmp_path)

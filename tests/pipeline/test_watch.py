@@ -12,7 +12,7 @@ from media import scene, write_png, write_video
 
 from livos_cli.network import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.outputs.formats import Decided, Job
+from livos_cli.outputs.formats import FrameResult, Job
 from livos_cli.outputs.preview import Preview
 from livos_cli.pipeline.doubts import AreaWatch
 from livos_cli.pipeline.run import run
@@ -73,7 +73,7 @@ def sheet_of(frames: int, tmp_path: Path, info: Any, ids: tuple[int, ...]) -> np
         mask = np.zeros((info.height, info.width), np.uint8)
         if not 400 <= index < 500:
             mask[: 10 + index % 20, :20] = 1
-        sink.write(Frame(index, index, index / 25, picture), Decided(mask))
+        sink.write(Frame(index, index, index / 25, picture), FrameResult(mask))
         # Small and few, however long the video.
         assert len(sink._thumbs) < 24
         assert len(sink._areas) < 2048

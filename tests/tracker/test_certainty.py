@@ -51,7 +51,7 @@ def test_the_certainty_is_of_the_ways_to_step_alike(tiny: LiVOS) -> None:
         mask = ids if index == 0 else None
         ways[0].step(rgb, mask)
         ways[1].step_ids(rgb, mask)
-        ways[2].step_matte(rgb, mask)
+        ways[2].step_alpha(rgb, mask)
         ways[3].step(rgb, mask)
         for other in ways[1:]:
             assert other.certainty == pytest.approx(ways[0].certainty, abs=1e-4)

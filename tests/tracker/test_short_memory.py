@@ -184,20 +184,20 @@ def test_many_videos_of_which_one_is_too_large(tmp_path: Path) -> None:
 
 def test_a_checkpoint_outlives_too_little_memory(tmp_path: Path) -> None:
     """Whoever has more memory, or has mended the input, resumes."""
-    from livos_cli.outputs.formats import Decided
-    from livos_cli.pipeline.checkpoint import Journal
-    from livos_cli.pipeline.resume import closing_journal
+    from livos_cli.outputs.formats import FrameResult
+    from livos_cli.pipeline.checkpoint import Checkpoint
+    from livos_cli.pipeline.resume import closing_checkpoint
     from livos_cli.video.source import Frame
 
     folder = tmp_path / ".livos" / "x.unfinished"
     errors: list[LivosError | None] = [too_little_memory("at frame 2"), InputError("bad", ""), None]
     for error in errors:
-        journal = Journal(folder, "print", 0.0, [tmp_path / "x.mkv"])
+        checkpoint = Checkpoint(folder, "print", 0.0, [tmp_path / "x.mkv"])
         with contextlib.suppress(LivosError), ExitStack() as stack:
-            stack.push(closing_journal(journal))
+            stack.push(closing_checkpoint(checkpoint))
             frame = Frame(0, 0, 0.0, np.zeros((4, 4, 3), np.uint8))
-            journal.see(frame, Decided(np.zeros((4, 4), np.uint8)))
-            journal.checkpoint({"a": torch.zeros(1)}, [])
+            checkpoint.see(frame, FrameResult(np.zeros((4, 4), np.uint8)))
+            checkpoint.save({"a": torch.zeros(1)}, [])
             if error is not None:
                 raise error
         assert folder.exists() == (error is not None)  # no error takes it away, the end does

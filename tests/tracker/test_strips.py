@@ -73,7 +73,7 @@ def test_every_stage_gives_the_same_numbers(config: LiVOSConfig | None, tiny: Li
     model = tiny if config is None else LiVOS(config)
     clip = Clip(model if config is None else to_device(model, torch.device("cpu"), torch.float32))
     first, second = clip.encode(0, 0), clip.encode(1, 0)
-    empty = clip.model.enter(first, None, 2)
+    empty = clip.model.add_objects(first, None, 2)
     memory = clip.write(first, empty, 0)
     odds, read = clip.read(second, memory, 0)
     want = tensors(second, memory, odds, read)
@@ -90,12 +90,12 @@ def test_every_stage_gives_the_same_numbers(config: LiVOSConfig | None, tiny: Li
 
 @torch.inference_mode()
 def test_a_whole_step_is_the_same_in_double_precision() -> None:
-    """One stage after the other, with weights that enlarge whatever differs."""
+    """One stage after the other, with weights that upsample whatever differs."""
     clip = Clip(to_device(reference_weights(LiVOS(BASE)), torch.device("cpu"), torch.float64))
 
     def play(rows: int) -> list[torch.Tensor]:
         first, second = clip.encode(0, rows), clip.encode(1, rows)
-        memory = clip.write(first, clip.model.enter(first, None, 2), rows)
+        memory = clip.write(first, clip.model.add_objects(first, None, 2), rows)
         odds, memory = clip.read(second, memory, rows)
         return [second.pixel, second.skip4, odds, memory.sensory, memory.state, memory.objects]
 

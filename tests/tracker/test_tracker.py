@@ -34,8 +34,8 @@ def test_first_frame_is_the_given_mask(tiny: LiVOS, clip: list) -> None:
     rgb, ids = clip[0]
     assert np.array_equal(Tracker(tiny).step_ids(rgb, ids), ids)
     # Reduced for the network or not: what is given stays as given.
-    reduced = Tracker(tiny, max_size=48)
-    assert np.array_equal(reduced.step_ids(rgb, ids), ids)
+    downsampled = Tracker(tiny, max_size=48)
+    assert np.array_equal(downsampled.step_ids(rgb, ids), ids)
 
 
 def test_ids_may_be_any_integers(tiny: LiVOS, clip: list) -> None:

@@ -28,7 +28,7 @@ import livos_cli
 from livos_cli.batch import remote
 from livos_cli.errors import InputError, WeightsError
 from livos_cli.masks.polygons import MOST_CORNERS, keyhole, parts_of, within
-from livos_cli.masks.reference_masks import KeyMasks
+from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.network import SMALL, TINY, LiVOS
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.options import RunOptions
@@ -292,7 +292,7 @@ def test_a_giant_mask(arrange: Callable[[Path, Path], Path], tmp_path: Path) -> 
     assert giant.stat().st_size < 300_000
     before, started = peak(), time.monotonic()
     with pytest.raises(InputError, match="18000x13500, the video 128x96: more than 4 times"):
-        KeyMasks(arrange(giant, tmp_path)).scan(128, 96)
+        ReferenceMasks(arrange(giant, tmp_path)).scan(128, 96)
     assert peak() - before < 20 << 20
     assert time.monotonic() - started < 5
 
@@ -446,14 +446,16 @@ def test_a_mask_of_noise_ends(
 def test_yolo_of_noise_is_made_of_its_corners(tmp_path: Path) -> None:
     from fractions import Fraction
 
-    from livos_cli.outputs.formats import KINDS, Decided, Job
+    from livos_cli.outputs.formats import KINDS, FrameResult, Job
     from livos_cli.video.source import Frame, SourceInfo
 
     ids = noise(300, 400, 0.6).astype(np.uint8)
     info = SourceInfo("n", None, 400, 300, Fraction(1, 25), Fraction(25), 2, None, 1, 1, 1, 1)
     sink = KINDS["yolo"].open(tmp_path / "n.yolo", Job(info, (1,), {}, RunOptions()))
     for index in range(2):
-        sink.write(Frame(index, index, index / 25, np.zeros((300, 400, 3), np.uint8)), Decided(ids))
+        sink.write(
+            Frame(index, index, index / 25, np.zeros((300, 400, 3), np.uint8)), FrameResult(ids)
+        )
     sink.finish()
     sink.publish(False)
     assert len(sink.warnings) == 1

@@ -27,7 +27,7 @@ from video_zoo import (
 
 from livos_cli.network import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.outputs.formats import Decided
+from livos_cli.outputs.formats import FrameResult
 from livos_cli.pipeline.run import run
 
 pytestmark = pytest.mark.skipif(
@@ -138,7 +138,7 @@ def test_what_is_written_has_the_frames_that_were_read(
     ids[10:20, 10:20] = 1
     mask = write_png(tmp_path / "m.png", ids, "gray")
     options = RunOptions(save=("mask", "overlay", "png"), output=tmp_path / "out")
-    past = [Decided(ids) for _ in seen.pictures]
+    past = [FrameResult(ids) for _ in seen.pictures]
     report = run(path, mask, tiny, SegmentOptions(), options, past=past)
     assert report.frames == len(seen.pictures)
     for kind in ("mask", "overlay"):

@@ -275,13 +275,13 @@ def test_the_first_frame_is_never_left_out() -> None:
     frames = [
         Frame(n, n, float(n), np.zeros((1, 1, 3), np.uint8), audio=(f"a{n}",)) for n in range(20)
     ]
-    ahead = Ahead(iter(frames), 3, latest=True)
+    ahead = Ahead(iter(frames), 3, latency_first=True)
     time.sleep(0.3)  # all have come before anybody asks
     got = list(ahead)
     assert got[0].index == 0
     assert len(got) + ahead.dropped == 20
     with pytest.raises(UsageError, match="is a file"):
-        open_source(__file__, latest=True)
+        open_source(__file__, latency_first=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
