@@ -13,6 +13,7 @@ from livos_cli.tracking import find, make_tracker
 from livos_cli.video.masks import KeyMasks
 from livos_cli.video.positions import settle
 from livos_cli.weights.load import load_model
+from livos_cli.weights.registry import DEFAULT
 
 __all__ = ["segment"]
 
@@ -21,7 +22,7 @@ def segment(
     video: str | Path,
     mask: str | Path,
     *,
-    weights: str | Path = "tiny",
+    weights: str | Path = DEFAULT,
     device: str = "auto",
     precision: str = "auto",
     model: LiVOS | None = None,

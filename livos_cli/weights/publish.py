@@ -13,6 +13,7 @@ from livos_cli.weights.hub import parse_hub
 from livos_cli.weights.load import load_checked
 from livos_cli.weights.locate import locate
 from livos_cli.weights.registry import REGISTRY
+from livos_cli.weights.terms import terms_of
 
 __all__ = ["card_of", "push"]
 
@@ -72,7 +73,7 @@ def push(weights: str, repo: str, *, private: bool = False) -> str:
         half = all(t.element_size() == 2 for t in tensors.values() if t.is_floating_point())
         write_safetensors(
             tensors, config, folder / "model.safetensors", half=half,
-            calibration=read_calibration(path),
+            calibration=read_calibration(path), terms=terms_of(weights, path),
         )  # fmt: skip
         (folder / "README.md").write_text(card_of(weights), encoding="utf-8")
         known = REGISTRY.get(weights)
