@@ -16,17 +16,18 @@ import multiprocessing
 import sys
 import time
 from itertools import product
+from pathlib import Path
 from statistics import median
 
 import torch
 
 from livos_cli import Tracker, load_model
 from livos_cli.bench.frames import Scene
-from livos_cli.device import device_name, forget_peak_memory, held_memory, peak_memory
+from livos_cli.device import device_name, forget_peak_memory
 
 SIZES, OBJECTS, THREADS = (384, 480), (1, 3), (1, 2)
 HEIGHT, WIDTH = 480, 854
-WARM_UP, COUNTED = 3, 14  # frames
+WARM_UP, COUNTED, SETTLED = 3, 14, 4  # frames
 CPU = torch.device("cpu")
 
 
@@ -53,16 +54,22 @@ def times(names: list[str], size: int, objects: int) -> dict[str, tuple[float, f
     }
 
 
+def status(field: str) -> int:
+    """Bytes, from the system's own account of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
 def growth(setting: tuple[str, int, int]) -> int:
     """Bytes by which the peak grows over the frames; to be run in a fresh process."""
     name, size, objects = setting
     scene = Scene(HEIGHT, WIDTH, objects)
     tracker = tracker_of(name, size)
     forget_peak_memory(CPU)
-    before = held_memory(CPU)
-    for index in range(WARM_UP + COUNTED):
+    before = status("VmRSS")
+    for index in range(WARM_UP + SETTLED):
         tracker.step_ids(scene.frame(index), scene.mask if index == 0 else None)
-    return max(peak_memory(CPU) or 0, held_memory(CPU)) - before
+    return status("VmHWM") - before
 
 
 def main() -> None:
