@@ -178,9 +178,10 @@ def _records(
             request.address, request.weights, request.device, request.precision,
             request.gpus_per_task, request.devices,
         )  # fmt: skip
-        for record in work_on_ray(todo, batch, cluster, stop=stop):
-            display.say_terms()
-            yield record
+        with closing(work_on_ray(todo, batch, cluster, stop=stop)) as records:
+            for record in records:
+                display.say_terms()
+                yield record
         return
     from livos_cli.batch import work
     from livos_cli.weights.load import load_model
