@@ -17,6 +17,7 @@ from media import scene, write_png, write_video
 import livos_cli
 from livos_cli.weights.convert import read_checkpoint, write_safetensors
 from livos_cli.weights.locate import locate
+from livos_cli.weights.publish import card_of
 from livos_cli.weights.registry import DEFAULT, REGISTRY
 from livos_cli.weights.terms import LONGEST, TERMS_KEY, forbids_commerce, read_terms, terms_of
 
@@ -104,6 +105,8 @@ def test_a_file_tells_its_own_terms(livos: Any, own: Path, tmp_path: Path) -> No
     kept = tmp_path / "kept.safetensors"
     assert livos("weights", "convert", told, kept).returncode == 0
     assert read_terms(kept) == "Non-Commercial research"
+    assert "Terms of use: Non-Commercial research." in card_of(str(kept))
+    assert "this card states none" in card_of(str(own))
 
 
 def test_terms_of_strangers_are_short_and_damage_says_nothing(tmp_path: Path) -> None:
