@@ -30,7 +30,8 @@ import torch
 from livos_cli import Tracker, load_model
 from livos_cli.evaluation.score import jaccard
 from livos_cli.network.calibration import GOOD, TERMS, Calibration
-from livos_cli.watch import DOUBTFUL, DoubtWatch
+from livos_cli.outputs.sink import DOUBTFUL
+from livos_cli.pipeline.doubts import DoubtWatch
 from livos_cli.weights.convert import read_checkpoint, write_safetensors
 from livos_cli.weights.locate import locate
 

@@ -18,7 +18,7 @@ import av
 import cv2
 import numpy as np
 
-from livos_cli.video.palette import encode_index_png
+from livos_cli.masks.palette import encode_index_png
 
 
 def lay_out(folder: Path, name: str, root: Path) -> int:

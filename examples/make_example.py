@@ -15,8 +15,8 @@ from typing import Any
 import av
 import numpy as np
 
+from livos_cli.masks.palette import encode_index_png
 from livos_cli.training.procedural import render
-from livos_cli.video.palette import encode_index_png
 
 SEED = 44
 WIDTH, HEIGHT, RATE, FRAMES, OBJECTS = 640, 360, 25, 150, 3

@@ -22,9 +22,16 @@ import torch
 import torch.nn.functional as F
 
 from livos_cli.evaluation.score import jaccard
-from livos_cli.framing import decide_ids, impose, padding_of, reduce_ids, reduce_image, working_size
 from livos_cli.network.layers import enlarge
-from livos_cli.network.model import Features, LiVOS, Memory
+from livos_cli.network.livos import Features, LiVOS, Memory
+from livos_cli.tracker.resize import (
+    decide_ids,
+    impose,
+    padding_of,
+    reduce_ids,
+    reduce_image,
+    working_size,
+)
 from livos_cli.weights.load import load_model
 
 DOUBTFUL, NEAR, EARLIEST = 0.6, 20, 10

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from livos_cli.errors import InterruptionError
 from livos_cli.options import Keep, Position, RunOptions, SegmentOptions
-from livos_cli.pipeline import run
+from livos_cli.pipeline.run import run
 from livos_cli.weights.load import load_model
 
 

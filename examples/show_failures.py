@@ -23,8 +23,8 @@ import numpy as np
 import livos_cli
 from livos_cli.evaluation.score import jaccard
 from livos_cli.network import LiVOS
+from livos_cli.outputs.overlay import draw_overlay
 from livos_cli.training.procedural import render
-from livos_cli.video.overlay import draw_overlay
 from livos_cli.weights.registry import DEFAULT
 
 HEIGHT, WIDTH, FRAMES, SHOWN = 240, 320, 60, 6

@@ -18,7 +18,11 @@ import numpy as np
 import torch
 
 MINUTES = 7.5  # nothing is started after, unless --minutes says otherwise
-TESTS = ("tests/test_kernels.py", "tests/test_parity.py", "tests/test_precision.py")
+TESTS = (
+    "tests/kernels/test_kernels.py",
+    "tests/network/test_parity.py",
+    "tests/tracker/test_precision.py",
+)
 GIB = 2**30
 
 
@@ -67,7 +71,7 @@ def same_as_eager(device: str, precision: str, size: tuple[int, int]) -> dict[st
     import livos_cli
     from livos_cli.bench.frames import Scene
     from livos_cli.network.budget import working_memory
-    from livos_cli.tracker import Tracker
+    from livos_cli.tracker.tracker import Tracker
 
     model = livos_cli.load_model("tiny", device=device, precision=precision)
     weights = sum(p.numel() * p.itemsize for p in model.parameters())

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from livos_cli.errors import InputError, UsageError
-from livos_cli.outside import plain_name
+from livos_cli.files.outside import plain_name
+from livos_cli.masks.palette import decode_index_png
 from livos_cli.video.images import list_images
-from livos_cli.video.palette import decode_index_png
 
 __all__ = [
     "DATASETS",

@@ -67,7 +67,7 @@ def results(out: Path) -> dict[str, bytes]:
 
 
 def check(root: Path) -> None:
-    for name in ("livos_cli.batch", "livos_cli.weights.load"):
+    for name in ("livos_cli.batch.work", "livos_cli.weights.load"):
         importlib.import_module(name)  # once, not in every run
     torch.set_num_threads(1)  # threads do not come along into a fork
     assert run(root, root / "whole", 0) == 0

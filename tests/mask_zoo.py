@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from livos_cli.video.palette import DAVIS_PALETTE
+from livos_cli.masks.palette import DAVIS_PALETTE
 
 HEIGHT, WIDTH = 96, 160
 # Colours that no palette has at the same place, for objects 1, 2, 3, ….
@@ -358,7 +358,7 @@ def zoo(folder: Path, read: Callable[[Path, list[str]], np.ndarray]) -> Iterator
 
 
 def main() -> None:
-    from livos_cli.video.mask_image import read_mask
+    from livos_cli.masks.decode_image import read_mask
 
     def read(path: Path, notes: list[str]) -> np.ndarray:
         try:

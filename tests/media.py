@@ -78,7 +78,7 @@ def write_video(
 
 def write_png(path: Path, array: np.ndarray, format: str) -> Path:
     """One PNG: format gray, gray16be, rgb24, rgba, or pal8 with the DAVIS palette."""
-    from livos_cli.video.palette import DAVIS_PALETTE
+    from livos_cli.masks.palette import DAVIS_PALETTE
 
     picture: Any
     if format == "pal8":

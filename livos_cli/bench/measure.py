@@ -33,7 +33,7 @@ from livos_cli.network import PRESETS, LiVOS
 from livos_cli.network.budget import working_memory
 from livos_cli.network.prepare import to_device
 from livos_cli.network.strips import STRIDE
-from livos_cli.tracker import Tracker
+from livos_cli.tracker.tracker import Tracker
 
 __all__ = ["estimate", "measure", "trace"]
 
@@ -207,7 +207,7 @@ def _stages(model: LiVOS, tracker: Tracker, scene: Scene) -> dict[str, float]:
 def _files(setting: Setting, model: LiVOS, scene: Scene, result: Measured) -> None:
     """From an H.264 file to an FFV1 file, as `livos segment` does it."""
     from livos_cli.options import RunOptions, SegmentOptions
-    from livos_cli.pipeline import Progress, run
+    from livos_cli.pipeline.run import Progress, run
     from livos_cli.video.reader import open_source
 
     with tempfile.TemporaryDirectory(prefix="livos-bench-") as folder:
@@ -237,8 +237,8 @@ def _files(setting: Setting, model: LiVOS, scene: Scene, result: Measured) -> No
 
 def _write_time(folder: Path, video: Path, scene: Scene, frames: int) -> float:
     """Milliseconds a frame to encode and store masks alone."""
+    from livos_cli.outputs.formats import KINDS, Decided, Job
     from livos_cli.video.reader import open_source
-    from livos_cli.video.sinks import KINDS, Decided, Job
 
     with open_source(video) as source:
         sink = KINDS["mask"].open(folder / "alone.mkv", Job(source.info, (1,)))

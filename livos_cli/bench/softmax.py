@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from livos_cli.network.config import LiVOSConfig
-from livos_cli.network.model import Features, LiVOS, Memory
+from livos_cli.network.livos import Features, LiVOS, Memory
 
 __all__ = ["SoftmaxMatching", "softmax_memory"]
 

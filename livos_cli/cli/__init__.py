@@ -12,10 +12,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from livos_cli import __version__
 from livos_cli.cli import bench, evaluate, info, mask, segment, train, weights
 from livos_cli.cli.panels import PanelCommand
-from livos_cli.cli.stop import heeded
+from livos_cli.cli.signals import heeded
 from livos_cli.cli.streams import complain, reserve_streams, show_traceback
 from livos_cli.errors import LivosError, ReaderGoneError
 from livos_cli.redact import redact, redact_logs
@@ -48,7 +47,9 @@ app.add_typer(weights.app, name="weights")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"livos {__version__}")
+        from livos_cli.version import VERSION
+
+        print(f"livos {VERSION}")
         raise typer.Exit
 
 

@@ -20,7 +20,7 @@ from livos_cli.cli.common import (
     terms_line,
     warn,
 )
-from livos_cli.cli.stop import Stop
+from livos_cli.cli.signals import Stop
 from livos_cli.errors import InterruptionError, UsageError
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.redact import redact
@@ -28,9 +28,9 @@ from livos_cli.redact import redact
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from livos_cli.discover import Item
-    from livos_cli.pipeline import Begin, Progress
-    from livos_cli.plan import Batch, Record
+    from livos_cli.batch.discover import Item
+    from livos_cli.batch.plan import Batch, Record
+    from livos_cli.pipeline.run import Begin, Progress
 
 __all__ = ["BatchRequest", "run_batch"]
 
@@ -65,13 +65,13 @@ class BatchRequest:
 
 def run_batch(request: BatchRequest) -> int:
     """Plan, do, report; returns the exit code."""
-    from livos_cli.discover import discover
+    from livos_cli.batch.discover import discover
 
     _check(request)
     items = discover(_names(request), request.mask, request.output, recursive=request.recursive)
 
-    from livos_cli.lock import locked
-    from livos_cli.plan import Batch, ReportFile, settle
+    from livos_cli.batch.plan import Batch, ReportFile, settle
+    from livos_cli.files.lock import locked
     from livos_cli.weights.locate import locate, sha256_of
 
     batch = Batch(
@@ -111,7 +111,7 @@ def run_batch(request: BatchRequest) -> int:
 
 
 def _check(request: BatchRequest) -> None:
-    from livos_cli.outputs import names_a_file
+    from livos_cli.outputs.writers import names_a_file
 
     output = request.output
     if str(output.output) == "-":
@@ -130,7 +130,7 @@ def _check(request: BatchRequest) -> None:
 
 def _names(request: BatchRequest) -> list[str]:
     """All that is named on the command line and in the list."""
-    from livos_cli.discover import read_list
+    from livos_cli.batch.discover import read_list
     from livos_cli.errors import InputError
 
     names = list(request.videos)
@@ -160,7 +160,7 @@ def _records(
     stop: Stop,
 ) -> Generator[Record]:
     """Each video's record when it has ended: what needs no work first."""
-    from livos_cli.plan import settle
+    from livos_cli.batch.plan import settle
 
     todo = []
     for item in items:
@@ -172,7 +172,7 @@ def _records(
         return
     stop.armed = True
     if request.engine == "ray":
-        from livos_cli.cluster import Cluster, work_on_ray
+        from livos_cli.batch.ray_cluster import Cluster, work_on_ray
 
         cluster = Cluster(
             request.address, request.weights, request.device, request.precision,
@@ -183,7 +183,7 @@ def _records(
                 display.say_terms()
                 yield record
         return
-    from livos_cli.batch import work
+    from livos_cli.batch.work import work
     from livos_cli.weights.load import load_model
 
     model = load_model(request.weights, device=request.device, precision=request.precision)

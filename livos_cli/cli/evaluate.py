@@ -26,9 +26,9 @@ from livos_cli.weights.registry import DEFAULT
 
 if TYPE_CHECKING:
     from livos_cli.datasets import Dataset
-    from livos_cli.evaluation.long import LongRun
-    from livos_cli.evaluation.run import Done, Evaluation
-    from livos_cli.network.model import LiVOS
+    from livos_cli.evaluation.benchmark import Done, Evaluation
+    from livos_cli.evaluation.long_run import LongRun
+    from livos_cli.network.livos import LiVOS
 
 
 def evaluate(
@@ -100,11 +100,11 @@ def evaluate(
     require_scorer()
     from dataclasses import replace
 
-    from livos_cli import __version__
     from livos_cli.datasets import open_dataset
     from livos_cli.errors import UsageError
-    from livos_cli.evaluation.run import claim
+    from livos_cli.evaluation.benchmark import claim
     from livos_cli.network.config import NORMALISERS
+    from livos_cli.version import VERSION
     from livos_cli.weights.hub import sha256_of
     from livos_cli.weights.load import load_model
     from livos_cli.weights.locate import locate
@@ -138,7 +138,7 @@ def evaluate(
         "device": model.device.type,
         "max_size": model.config.size if max_size is None else max_size,
         "long": long,
-        "livos": __version__,
+        "livos": VERSION,
     }
     claim(folder, settings, overwrite=overwrite)
     if long:
@@ -157,7 +157,7 @@ def _benchmark(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from livos_cli.evaluation.run import evaluate
+    from livos_cli.evaluation.benchmark import evaluate
     from livos_cli.evaluation.score import mean_score
 
     console = stderr_console()
@@ -222,7 +222,7 @@ def _long(
 ) -> None:
     from rich.table import Table
 
-    from livos_cli.evaluation.long import BIN, evaluate_long
+    from livos_cli.evaluation.long_run import BIN, evaluate_long
 
     console = stderr_console()
 

@@ -15,8 +15,8 @@ def info(as_json: Json = False) -> None:
     import av
     import torch
 
-    from livos_cli import __version__
     from livos_cli.device import fast_bfloat16, resolve_device, resolve_precision
+    from livos_cli.version import VERSION
     from livos_cli.weights.hub import drive_cache
     from livos_cli.weights.registry import HUB_VARIABLE, REGISTRY
 
@@ -49,7 +49,7 @@ def info(as_json: Json = False) -> None:
         for i in range(torch.cuda.device_count())
     ]
     facts: dict[str, object] = {
-        "livos": __version__,
+        "livos": VERSION,
         "python": platform.python_version(),
         "system": platform.platform(),
         "cpu": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "

@@ -25,7 +25,7 @@ from livos_cli.cli.common import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from livos_cli.first_mask import Hints
+    from livos_cli.masks.first_mask import Hints
     from livos_cli.options import Position
 
 __all__ = ["OrderedCommand", "mask"]
@@ -187,7 +187,7 @@ def _grouped(
     Percentages are those of the frame `rgb`; without it they are only looked at.
     """
     from livos_cli.errors import UsageError
-    from livos_cli.first_mask import Hints, in_pixels, parse_box, parse_point, parse_polygon
+    from livos_cli.masks.first_mask import Hints, in_pixels, parse_box, parse_point, parse_polygon
 
     height, width = (100, 100) if rgb is None else rgb.shape[:2]
     left = {name: list(values or ()) for name, values in given}
@@ -257,7 +257,7 @@ def _places(video: str, frame: int, output: Path | None) -> tuple[Path, Path]:
 def _check_only(video: str, frame: int, png: Path) -> None:
     """Raises OutputError where a folder has a mask for a frame already, by another name."""
     from livos_cli.errors import OutputError
-    from livos_cli.video.positions import key_masks
+    from livos_cli.pipeline.positions import key_masks
 
     there = key_masks(png.parent, video) if png.parent.is_dir() else None
     if other := [path for path in (there.named(frame) if there else ()) if path != png]:
@@ -301,8 +301,8 @@ def _segment_command(video: str, frame: int, png: Path, output: Path | None) -> 
     from livos_cli.cli.kinds import with_default
     from livos_cli.errors import LivosError, OutputError
     from livos_cli.options import RunOptions
-    from livos_cli.outputs import plan_outputs
-    from livos_cli.video.positions import key_masks
+    from livos_cli.outputs.writers import plan_outputs
+    from livos_cli.pipeline.positions import key_masks
 
     mask, more = png, []
     whole = key_masks(output, video) if output is not None and png.parent == output else None
@@ -331,8 +331,8 @@ def _box_command(video: str, frame: int, rgb: np.ndarray) -> str:
 def _write_grid(rgb: np.ndarray, path: Path) -> None:
     import cv2
 
-    from livos_cli.files import write_whole
-    from livos_cli.video.grid import draw_grid
+    from livos_cli.files.atomic import write_whole
+    from livos_cli.outputs.grid import draw_grid
 
     suffix = path.suffix.lower()
     write_whole(path, cv2.imencode(suffix, draw_grid(rgb)[..., ::-1])[1].tobytes())
@@ -345,12 +345,12 @@ def _make(
     import cv2
     import numpy as np
 
-    from livos_cli.files import write_whole
-    from livos_cli.first_mask import doubt_found, grab, is_even_backdrop, pick_backdrop
+    from livos_cli.files.atomic import write_whole
+    from livos_cli.masks.checks import check_meant
+    from livos_cli.masks.first_mask import doubt_found, grab, is_even_backdrop, pick_backdrop
+    from livos_cli.masks.palette import encode_index_png
     from livos_cli.options import Look
-    from livos_cli.video.mask_checks import check_meant
-    from livos_cli.video.overlay import draw_overlay
-    from livos_cli.video.palette import encode_index_png
+    from livos_cli.outputs.overlay import draw_overlay
 
     ids = np.zeros(rgb.shape[:2], np.uint8)
     warnings = []

@@ -23,7 +23,7 @@ from livos_cli.cli.common import (
     short,
 )
 from livos_cli.cli.kinds import KIND_NAMES, asked_for, with_default
-from livos_cli.cli.one import as_told, in_one, in_stretches
+from livos_cli.cli.one_video import as_told, in_one, in_stretches
 from livos_cli.cli.usage import no_mask
 from livos_cli.errors import UsageError
 from livos_cli.options import (
@@ -358,8 +358,8 @@ def segment(
         preview=preview,
     )
 
-    from livos_cli.discover import is_batch
-    from livos_cli.video.palette import palette_of
+    from livos_cli.batch.discover import is_batch
+    from livos_cli.masks.palette import palette_of
 
     palette_of(palette)
     if options.start and options.end and not options.start.before(options.end):

@@ -112,7 +112,7 @@ def _is_folder(name: str) -> bool:
 
 
 def _no_command(name: str, path: str, commands: list[str], arguments: list[str]) -> UsageError:
-    from livos_cli.discover import VIDEO_SUFFIXES
+    from livos_cli.batch.discover import VIDEO_SUFFIXES
     from livos_cli.video.images import IMAGE_SUFFIXES
 
     message = f"there is no command '{name}'"

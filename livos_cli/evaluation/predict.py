@@ -12,13 +12,13 @@ import numpy as np
 from livos_cli.datasets import Sequence, first_seen, list_annotations, read_ids
 from livos_cli.device import memory_errors
 from livos_cli.errors import InputError
-from livos_cli.network.model import LiVOS
+from livos_cli.network.livos import LiVOS
 from livos_cli.options import SegmentOptions
-from livos_cli.outputs import SinkThread
-from livos_cli.tracking import make_tracker, track
+from livos_cli.outputs.formats import KINDS, Job
+from livos_cli.outputs.writers import SinkThread
+from livos_cli.pipeline.propagate import make_tracker, track
 from livos_cli.video.images import list_images
 from livos_cli.video.reader import open_source
-from livos_cli.video.sinks import KINDS, Job
 
 __all__ = ["FirstAnnotations", "is_complete", "predict"]
 

@@ -5,6 +5,6 @@ Q queries, C any channels; H W the padded frame, h = H/16, w = W/16 (written HW 
 """
 
 from livos_cli.network.config import BASE, LITE, PRESETS, SMALL, TINY, LiVOSConfig
-from livos_cli.network.model import LiVOS, Memory
+from livos_cli.network.livos import LiVOS, Memory
 
 __all__ = ["BASE", "LITE", "PRESETS", "SMALL", "TINY", "LiVOS", "LiVOSConfig", "Memory"]

@@ -13,7 +13,7 @@ from livos_cli.errors import WeightsError
 __all__ = ["GOOD", "TERMS", "Calibration"]
 
 GOOD = 0.7  # J from which a mask counts as right
-# What is weighed for each object and frame, in this order; `livos_cli.certainty` says what each is.
+# What is weighed for each object and frame, in this order, as `tracker.certainty` says.
 TERMS = ("blur", "blur_so_far", "colour", "likeness")
 
 

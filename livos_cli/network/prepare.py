@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from livos_cli.network.model import LiVOS
+from livos_cli.network.livos import LiVOS
 from livos_cli.network.resnet import fold_batch_norm
 
 __all__ = ["lay_out_channels_last", "to_device"]

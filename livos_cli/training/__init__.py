@@ -1,0 +1,1 @@
+"""Training: sources, clips, loss, and runs that resume."""

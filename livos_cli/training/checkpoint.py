@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from livos_cli.errors import InputError, OutputError
-from livos_cli.files import (
+from livos_cli.files.atomic import (
     create,
     make_own_folder,
     read_own,
@@ -22,8 +22,8 @@ from livos_cli.files import (
     set_aside,
     temporary_of,
 )
-from livos_cli.trust import INDEX as INDEX_RULE
-from livos_cli.trust import read
+from livos_cli.files.trust import INDEX as INDEX_RULE
+from livos_cli.files.trust import read
 
 __all__ = ["PART", "load", "save"]
 

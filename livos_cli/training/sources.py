@@ -18,8 +18,8 @@ import numpy as np
 
 from livos_cli.datasets import DATASETS, list_annotations, open_dataset, read_ids
 from livos_cli.errors import InputError, UsageError
+from livos_cli.masks.palette import decode_index_png, has_palette
 from livos_cli.video.images import IMAGE_SUFFIXES, list_images, read_image
-from livos_cli.video.palette import decode_index_png, has_palette
 
 __all__ = [
     "KINDS",

@@ -12,7 +12,7 @@ import torch
 from livos_cli.errors import UsageError, WeightsError
 from livos_cli.network.config import NORMALISERS, PRESETS
 from livos_cli.network.efficientnet import EfficientNetLite0, remap_lite0
-from livos_cli.network.model import LiVOS
+from livos_cli.network.livos import LiVOS
 from livos_cli.weights.load import build, read_weights
 
 __all__ = ["load_lite0", "starting_model", "transfer"]

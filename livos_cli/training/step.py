@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from livos_cli.network.layers import enlarge
-from livos_cli.network.model import Features, LiVOS
-from livos_cli.training.losses import (
+from livos_cli.network.livos import Features, LiVOS
+from livos_cli.training.loss import (
     SensoryMasks,
     low_resolution_loss,
     mask_loss,

@@ -1,1 +1,1 @@
-"""Video in, masks in, results out."""
+"""Video in: files, streams and folders of images, as frames with their times."""

@@ -17,7 +17,7 @@ from livos_cli.errors import InputError
 from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.options import RawVideo
 from livos_cli.redact import HIDDEN, redact
-from livos_cli.video.mask_names import missing_hint
+from livos_cli.video.images import missing_hint
 
 __all__ = [
     "PATIENCE",

@@ -22,6 +22,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "ImageFolderSource",
     "list_images",
+    "missing_hint",
     "natural_key",
     "read_image",
 ]
@@ -141,3 +142,12 @@ def read_image(path: Path) -> np.ndarray:
             raise too_little_memory(f"to read {path}") from None
     # OpenCV also returns nothing where its own limit of pixels is exceeded.
     raise InputError(f"{path} is not an image that can be read", "is the file complete?")
+
+
+def missing_hint(path: Path | str, option: str = "") -> str:
+    """What to do where nothing has this name: `%05d` and `*` name many files."""
+    path = Path(path)
+    if re.search(r"%0?\d*d|[*?]", path.name) and path.parent.is_dir():
+        what = f"{option} {path.parent}" if option else str(path.parent)
+        return f"{path.name} names many images; give their folder: {what}"
+    return ""

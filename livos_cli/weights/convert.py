@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from livos_cli.errors import LivosError, OutputError, WeightsError
-from livos_cli.files import write_whole
+from livos_cli.files.atomic import write_whole
 from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.calibration import Calibration
 from livos_cli.network.config import BASE, SMALL, LiVOSConfig
-from livos_cli.network.model import LiVOS
+from livos_cli.network.livos import LiVOS
 from livos_cli.weights.terms import TERMS_KEY
 
 __all__ = [

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from livos_cli.errors import WeightsError
-from livos_cli.files import temporary_of
-from livos_cli.outside import inner_path
+from livos_cli.files.atomic import temporary_of
+from livos_cli.files.outside import inner_path
 from livos_cli.weights.registry import HUB_VARIABLE, Entry
 
 __all__ = [

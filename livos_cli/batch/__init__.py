@@ -1,0 +1,1 @@
+"""Many videos: found, matched with masks, planned, done, split, over many devices."""

@@ -1,0 +1,83 @@
+"""What to type where an object is doubtful."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from livos_cli.cli.common import command, short, typed
+
+if TYPE_CHECKING:
+    from livos_cli.pipeline.run import Report
+
+__all__ = ["correction"]
+
+
+def correction(video: str, mask: Path, report: Report) -> list[str]:
+    """The steps that correct the first doubt tracking came to; none where there is no doubt.
+
+    Each can be copied into a shell as it is, but for the box.
+    """
+    source = Path(video)
+    if not report.doubts or not (source.is_file() or source.is_dir()):
+        return []
+    doubt = min(report.doubts, key=lambda d: (abs(d.frame - report.begins), d.object))
+    whole = mask if mask.is_dir() else _new_folder(video)
+    folder, frame = whole, doubt.frame
+    lines = [f"to correct object {doubt.object}, with the other options as before:"]
+    if mask.is_dir():
+        folder = _folder_of(mask, report.names.get(doubt.object))
+        frame = _free_frame(video, folder, doubt.frame, doubt.until)
+    else:
+        first = whole / f"{_name(video, report.begins)}{mask.suffix}"
+        lines.append(f"  {_copy(mask, first)}")
+    # The box is to be filled in; what is to be typed around it is quoted where it must be.
+    made = command("livos", "mask", _typed(source), "--frame", frame, "--id", doubt.object)
+    lines.append(f"  {made} --box X0,Y0,X1,Y1 {command('-o', _typed(folder))}")
+    lines.append("  " + command("livos", "segment", _typed(source), "-m", _typed(whole), "-y"))
+    return lines
+
+
+def _new_folder(video: str) -> Path:
+    """For the masks; not one that may hold other videos' masks."""
+    masks = Path("masks")
+    return Path(f"{Path(video).resolve().stem}.masks") if masks.exists() else masks
+
+
+def _folder_of(masks: Path, name: str | None) -> Path:
+    """Where a mask of an object belongs: of a folder an object, into its own."""
+    from livos_cli.masks.names import inner_folder
+
+    return inner_folder(masks) or (masks if name is None else masks / name)
+
+
+def _free_frame(video: str, folder: Path, frame: int, until: int) -> int:
+    """The first of these frames that has no mask yet, which may show another object."""
+    from livos_cli.masks.reference_masks import KeyMasks
+    from livos_cli.video.images import list_images
+
+    source = Path(video)
+    names = tuple(p.stem for p in list_images(source)) if source.is_dir() else None
+    taken = set(KeyMasks(folder, names).frames or ())
+    way = 1 if until >= frame else -1
+    return next((n for n in range(frame, until + way, way) if n not in taken), frame)
+
+
+def _name(video: str, frame: int) -> str:
+    """What a key mask of a frame is called."""
+    from livos_cli.video.images import list_images
+
+    if Path(video).is_dir() and frame < len(images := list_images(Path(video))):
+        return images[frame].stem
+    return f"{frame:05d}"
+
+
+def _copy(mask: Path, first: Path) -> str:
+    make, copy = ("mkdir", "copy") if os.name == "nt" else ("mkdir -p", "cp")
+    folder = command(_typed(first.parent))
+    return f"{make} {folder} && {copy} {command(_typed(mask), _typed(first))}"
+
+
+def _typed(path: Path) -> str:
+    return typed(short(path))

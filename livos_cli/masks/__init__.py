@@ -1,0 +1,1 @@
+"""Masks in: any drawing, read as object ids; masks drawn from hints."""

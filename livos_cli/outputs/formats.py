@@ -1,0 +1,125 @@
+"""Results out: the table of kinds, one sink each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from livos_cli.masks.palette import is_index_png
+from livos_cli.options import RunOptions
+from livos_cli.outputs.mask_video import MaskVideo, ObjectVideos, PngFolder
+from livos_cli.outputs.picture_video import (
+    AlphaPngs,
+    AlphaVideo,
+    Cutout,
+    MatteVideo,
+    OverlayVideo,
+)
+from livos_cli.outputs.sink import Decided, Job, Kind, Sink, Stdout
+
+__all__ = ["KINDS", "Decided", "Job", "Kind", "Sink", "Stdout"]
+
+
+def _always(suffix: str) -> Callable[[RunOptions], str]:
+    return lambda _: suffix
+
+
+def _only(*suffixes: str) -> Callable[[Path], bool]:
+    return lambda path: path.is_file() and path.suffix in suffixes
+
+
+def _alpha_suffix(options: RunOptions) -> str:
+    return {"prores": ".alpha.mov", "vp9": ".alpha.webm", "png": ".alpha/"}[options.alpha_codec]
+
+
+def _alpha(path: Path | Stdout, job: Job) -> Sink:
+    return (AlphaPngs if job.options.alpha_codec == "png" else AlphaVideo)(path, job)
+
+
+def _matte_suffix(options: RunOptions) -> str:
+    return ".matte.mov" if options.matte_codec == "prores" else ".matte.mkv"
+
+
+def _contours_suffix(options: RunOptions) -> str:
+    return ".contours/" if options.contours == "svg" else ".contours.jsonl"
+
+
+def _labels(name: str) -> Callable[[Path | Stdout, Job], Sink]:
+    """Opens a sink of a module that is imported when it is used: few runs do."""
+
+    def open_(path: Path | Stdout, job: Job) -> Sink:
+        from livos_cli.outputs import labels
+
+        if name == "contours":
+            svg = job.options.contours == "svg"
+            return (labels.ContourSvgs if svg else labels.ContourLines)(path, job)
+        kinds: dict[str, Callable[[Path | Stdout, Job], Sink]] = {
+            "rle": labels.RleLines,
+            "coco": labels.CocoFile,
+            "yolo": labels.YoloFolder,
+        }
+        return kinds[name](path, job)
+
+    return open_
+
+
+KINDS: dict[str, Kind] = {
+    "mask": Kind("object ids, lossless (FFV1)", _always(".mask.mkv"), MaskVideo, streams=True),
+    "overlay": Kind(
+        "colours over the video, with sound (H.264)",
+        _always(".overlay.mp4"),
+        OverlayVideo,
+        audio=True,
+        picture=True,
+    ),
+    "png": Kind("an index PNG a frame", _always("/"), PngFolder, owns=is_index_png),
+    "alpha": Kind(
+        "the picture with its objects' alpha, for editors (ProRes 4444, VP9, PNG)",
+        _alpha_suffix,
+        _alpha,
+        audio=True,
+        matte=True,
+        picture=True,
+        owns=_only(".png"),
+    ),
+    "matte": Kind(
+        "the probability, grey (FFV1 of 8 or 16 bits, ProRes)",
+        _matte_suffix,
+        MatteVideo,
+        matte=True,
+    ),
+    "cutout": Kind(
+        "the objects on one colour, with sound (H.264)",
+        _always(".cutout.mp4"),
+        Cutout,
+        audio=True,
+        matte=True,
+        picture=True,
+    ),
+    "objects": Kind(
+        "a 0/255 mask video an object (FFV1)",
+        _always(".objects/"),
+        ObjectVideos,
+        owns=_only(".mkv"),
+    ),
+    "rle": Kind(
+        "COCO run lengths, a JSON line a frame",
+        _always(".rle.jsonl"),
+        _labels("rle"),
+        streams=True,
+    ),
+    "coco": Kind("COCO annotations with tracks", _always(".coco.json"), _labels("coco")),
+    "yolo": Kind(
+        "YOLO polygons, a text a frame",
+        _always(".yolo/"),
+        _labels("yolo"),
+        owns=_only(".txt", ".yaml"),
+    ),
+    "contours": Kind(
+        "outlines, an SVG a frame or JSON lines",
+        _contours_suffix,
+        _labels("contours"),
+        streams=True,
+        owns=_only(".svg"),
+    ),
+}

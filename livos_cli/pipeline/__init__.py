@@ -1,0 +1,1 @@
+"""One video from first frame to published results: propagate, write, keep checkpoints, resume."""

@@ -1,0 +1,92 @@
+"""Between a run and its journal: where it begins, and what stays when it ends too early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from livos_cli.errors import InputError, OutputError
+from livos_cli.files.livos_folder import journal_folder
+from livos_cli.network.livos import LiVOS
+from livos_cli.options import Keep, SegmentOptions
+from livos_cli.outputs.formats import Stdout
+from livos_cli.pipeline.checkpoint import Journal
+from livos_cli.pipeline.fingerprint import of_mask, of_run, of_source
+from livos_cli.pipeline.propagate import Masks
+from livos_cli.tracker.tracker import Tracker
+from livos_cli.video.source import SourceInfo
+
+__all__ = ["changed_meanwhile", "closing_journal", "open_journal", "resume", "save_progress"]
+
+
+def open_journal(
+    video: Path,
+    mask: Path,
+    model: LiVOS,
+    options: SegmentOptions,
+    paths: Mapping[str, Path | Stdout],
+    keep: Keep,
+    *,
+    matte: bool,
+) -> Journal:
+    """The journal of a run, and its lock. Raises OutputError as `Journal` does."""
+    folder = journal_folder(dict(paths))
+    assert folder is not None
+    exact = f"{model.device.type} {model.dtype}"
+    inputs = keep.inputs or f"{of_source(video)} {of_mask(mask)}"
+    fingerprint = of_run(inputs, options, keep.weights, matte=matte, exact=exact)
+    files = [path for path in paths.values() if isinstance(path, Path)]
+    return Journal(folder, fingerprint, keep.every, files)
+
+
+def closing_journal(journal: Journal) -> Callable[..., None]:
+    """What is to be done with a journal at the end of a run, by how that ended."""
+
+    def close(kind: type[BaseException] | None, *_: object) -> None:
+        journal.close(keep=kind is not None)
+
+    return close
+
+
+def resume(tracker: Tracker, journal: Journal, info: SourceInfo, ids: list[int]) -> None:
+    """Bring a tracker to where a checkpoint was taken; or begin anew, if it does not fit."""
+    assert journal.state is not None
+    try:
+        fresh = tracker.state_dict()
+        tracker.load_state_dict(journal.state)
+        size = tuple(int(n) for n in journal.state["frame_size"])
+        if size != (info.height, info.width) or not set(tracker.object_ids) <= set(ids):
+            tracker.load_state_dict(fresh)
+            raise ValueError("it is of another video")
+    except ValueError as error:
+        journal.disregard(str(error))
+
+
+def save_progress(
+    journal: Journal | None,
+    tracker: Tracker,
+    options: SegmentOptions,
+    keys: Masks,
+    frame: int,
+    said: list[str],
+) -> None:
+    """At an error: make last what was found until then.
+
+    Not where the tracker may be without an object already that the next frame was to drop, or
+    that a black mask there ends.
+    """
+    if journal is None or any(drop.frame == frame + 1 for drop in options.drop):
+        return
+    if not keys.ends(frame + 1, range(1, 256)):
+        with suppress(OutputError):  # the error itself is what is to be said
+            journal.checkpoint(tracker.state_dict(), said)
+
+
+def changed_meanwhile(video: str | Path, error: InputError) -> InputError:
+    """An error of an input that is not the one any more that the run began with."""
+    return InputError(
+        f"{error.message}; {video} was changed while it was read",
+        "put it back as it was (the time of change, too) and run the same command again: it "
+        "resumes; or begin anew with what is there",
+    )

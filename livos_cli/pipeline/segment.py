@@ -1,0 +1,59 @@
+"""The public function for whole videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from livos_cli.masks.reference_masks import KeyMasks
+from livos_cli.network.livos import LiVOS
+from livos_cli.options import SegmentOptions
+from livos_cli.pipeline.positions import settle
+from livos_cli.pipeline.propagate import find, make_tracker
+from livos_cli.pipeline.run import Result, open_video
+from livos_cli.weights.load import load_model
+from livos_cli.weights.registry import DEFAULT
+
+__all__ = ["segment"]
+
+
+def segment(
+    video: str | Path,
+    mask: str | Path,
+    *,
+    weights: str | Path = DEFAULT,
+    device: str = "auto",
+    precision: str = "auto",
+    model: LiVOS | None = None,
+    options: SegmentOptions | None = None,
+) -> Iterator[Result]:
+    """Segment a video, one result a frame, as they are computed.
+
+    Args:
+        video: a video file, a folder of images, a URL that FFmpeg reads, or `-` for stdin.
+        mask: an image for the first frame, or a folder of key masks.
+        weights: as for `load_model`; not used if `model` is given.
+        device: as for `load_model`.
+        precision: as for `load_model`.
+        model: a loaded network, to use it for several videos.
+        options: size, range, direction, chunks.
+
+    Yields:
+        `Result` for every frame, in order. Holds a bounded number of frames.
+
+    Raises:
+        LivosError: an input that cannot be used.
+    """
+    options = options or SegmentOptions()
+    model = model or load_model(weights, device=device, precision=precision)
+    options, _ = settle(options, Path(mask), video)
+    with open_video(video, options) as source:
+        keys = KeyMasks(Path(mask), source.info.image_names)
+        keys.scan(source.info.width, source.info.height, trust=options.trust_mask)
+        found = find(video, source, keys, make_tracker(model, options), options)
+        with closing(found) as results:
+            for frame, decided in results:
+                yield Result(
+                    frame.index, frame.pts, source.info.time_base, decided.ids, decided.certainty
+                )

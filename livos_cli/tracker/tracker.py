@@ -1,0 +1,444 @@
+"""The recurrent state of one video, and the step from frame to frame. No input, no output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from livos_kernels import decide_masks
+from torch import Tensor
+
+from livos_cli.device import give_back_memory, memory_to_use
+from livos_cli.errors import InputError
+from livos_cli.memory import out_of_memory
+from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
+from livos_cli.network.layers import enlarge
+from livos_cli.network.livos import Features, LiVOS, Memory
+from livos_cli.network.strips import STRIDE
+from livos_cli.tracker.certainty import Certainty, describe
+from livos_cli.tracker.cuda_graph import StepGraph
+from livos_cli.tracker.resize import (
+    decide_ids,
+    id_type,
+    impose,
+    matte_of,
+    padding_of,
+    reduce_ids,
+    reduce_image,
+    working_size,
+)
+from livos_cli.tracker.saved_state import check_state
+
+__all__ = ["Tracker"]
+
+# Frames after which a CPU's freed memory goes back to the system. Over 1,394 frames the peak then
+# grew by 0.15 % after frame 100, not by 1.8 %, in the same time (docs/performance.md).
+TIDY_EVERY = 25
+
+
+class Tracker:
+    """Follows objects through one video, one frame a call, in constant memory.
+
+    Args:
+        model: what `livos_cli.load_model` gave.
+        max_size: shorter side, in pixels, at which the network runs; larger frames are reduced
+            for it and its probabilities enlarged again. None: the size the weights were trained
+            for; -1: the frame's own.
+        chunk_objects: objects encoded and decoded at a time, 0 for all. Bounds memory with many
+            objects; the result is the same.
+        memory_budget: bytes that the network may use, weights counted. Where a frame needs more
+            it is computed in horizontal strips; the result is the same to rounding. None: a share
+            of what the device has free at the first frame.
+        graphs: replay the work of a frame that brings no mask as one CUDA graph, captured again
+            when size or objects change. The result is the same.
+    """
+
+    def __init__(
+        self,
+        model: LiVOS,
+        *,
+        max_size: int | None = None,
+        chunk_objects: int = 0,
+        memory_budget: int | None = None,
+        graphs: bool = False,
+    ) -> None:
+        if chunk_objects < 0:
+            raise ValueError(f"chunk_objects must be 0 (all) or more, not {chunk_objects}")
+        self.model = model.eval()
+        self.max_size = model.config.size if max_size is None else max_size
+        if self.max_size != -1 and self.max_size < STRIDE:
+            raise ValueError(f"max_size must be -1 or at least {STRIDE}, not {self.max_size}")
+        if memory_budget is not None and memory_budget <= 0:
+            raise ValueError(f"memory_budget must be above 0, not {memory_budget}")
+        self.chunk_objects = chunk_objects
+        self._budget, self._fixed_budget = memory_budget, memory_budget is not None
+        self._rows_at_most = 0  # set where memory ran out all the same
+        self._rows_now = 0
+        self._frames = 0
+        self._graphs = graphs
+        self._graph: StepGraph | None = None
+        self._ids: list[int] = []
+        self._memory: Memory | None = None
+        self._frame_size: tuple[int, int] | None = None
+        calibration = self.model.calibration
+        self._certainty = None if calibration is None else Certainty(calibration)
+        self._likely: list[float] = []  # of the last frame, an object each
+
+    def twin(self) -> Tracker:
+        """A fresh tracker with the same network and settings."""
+        return Tracker(
+            self.model,
+            max_size=self.max_size,
+            chunk_objects=self.chunk_objects,
+            memory_budget=self._budget if self._fixed_budget else None,
+            graphs=self._graphs,
+        )
+
+    @property
+    def object_ids(self) -> list[int]:
+        """Ids of the objects followed, in the order of the channels of `step`'s result."""
+        return list(self._ids)
+
+    @property
+    def certainty(self) -> dict[int, float]:
+        """How likely each object's mask in the last frame is right: J of 0.7 or more, as estimated.
+
+        Objects of which nothing can be said are left out: those without a pixel, and all where the
+        weights have no calibration (`examples/calibrate_certainty.py` makes one).
+        """
+        pairs = zip(self._ids, self._likely, strict=False)
+        return {object_id: likely for object_id, likely in pairs if not math.isnan(likely)}
+
+    @property
+    def signs(self) -> dict[int, np.ndarray]:
+        """What `certainty` was made of, by object: `certainty.Certainty.terms`."""
+        if self._certainty is None:
+            return {}
+        return dict(zip(self._ids, self._certainty.signs, strict=False))
+
+    @property
+    def strip_rows(self) -> int:
+        """Height in pixels of the strips that the last frame was computed in; 0 for no strips."""
+        return self._rows_now * STRIDE
+
+    @torch.inference_mode()
+    def step(self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None = None) -> Tensor:
+        """Take the next frame.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB. Every frame has the size of the first.
+            mask: (H, W) integers, 0 for nothing given. Ids not seen before enter as new objects;
+                known ids are corrected: their prediction is replaced by what is given, and they
+                are followed from there on by what masks have shown of them, not by what was
+                predicted before. Known ids that do not appear go on as predicted.
+
+        Returns:
+            (N + 1, H, W) float32 probabilities on the model's device: background, then the
+            objects in the order of `object_ids`. Before the first mask, background alone.
+
+        Raises:
+            ValueError: a frame or mask of the wrong shape or type.
+            InputError: the frame does not fit the memory budget.
+        """
+        prob, given = self._advance(frame, mask)
+        height, width = self._size()
+        if prob.shape[-2:] != (height, width):
+            prob = F.interpolate(prob[None], size=(height, width), mode="bilinear")[0]
+            prob = self._impose(prob, given)
+        return prob
+
+    @torch.inference_mode()
+    def step_ids(
+        self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None = None
+    ) -> np.ndarray:
+        """Like `step`, but decided: the id of the likeliest object at every pixel.
+
+        Needs far less memory: no full-size map an object in float32.
+
+        Returns:
+            (H, W), 0 for background; uint8 while all ids are 0 to 255, else int64.
+        """
+        result, given = self._advance(frame, mask, decide=True)
+        if result.dtype == torch.uint8:
+            names: np.ndarray = np.array([0, *self._ids], id_type(self._ids))
+            return names[result.cpu().numpy()]
+        return decide_ids(result, self._ids, self._size(), given)
+
+    @torch.inference_mode()
+    def step_matte(
+        self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Like `step_ids`, and with it how likely a pixel belongs to any object.
+
+        Returns:
+            Ids as from `step_ids`; and (H, W) uint16, 65535 times one less the probability of
+            background that `step` gives.
+        """
+        prob, given = self._advance(frame, mask)
+        shape = (self._ids, self._size(), given)
+        return decide_ids(prob, *shape), matte_of(prob, *shape)
+
+    @torch.inference_mode()
+    def step_soft(
+        self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Like `step`, but at the size at which the network runs.
+
+        Returns:
+            (N + 1, h', w') float32 probabilities, as from `step`; and the mask, (H, W) int64, if
+            there is one. `framing.decide_ids` and `framing.matte_of` take both.
+        """
+        return self._advance(frame, mask)
+
+    def drop(self, ids: Iterable[int]) -> None:
+        """Stop following these objects and free their memory.
+
+        Raises:
+            ValueError: an id that is not followed.
+        """
+        gone = set(ids)
+        if unknown := sorted(gone - set(self._ids)):
+            raise ValueError(f"not followed: {', '.join(map(str, unknown))}")
+        keep = [i for i, object_id in enumerate(self._ids) if object_id not in gone]
+        self._ids = [self._ids[i] for i in keep]
+        if self._certainty is not None:
+            self._certainty.keep(keep)
+            self._likely = [self._likely[i] for i in keep] if self._likely else []
+        if self._memory is None:
+            return
+        if not keep:
+            self._memory = None
+            return
+        self._memory = self._memory.only(keep)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that is needed to go on later: a tracker that loads it continues bit for bit.
+
+        CPU tensors only, so that any tensor format holds it. Its size does not depend on the
+        number of frames seen.
+        """
+        state = {
+            "ids": torch.tensor(self._ids, dtype=torch.int64),
+            "frame_size": torch.tensor(self._frame_size or (0, 0), dtype=torch.int64),
+            "max_size": torch.tensor(self.max_size, dtype=torch.int64),
+        }
+        if self._memory is not None:
+            for field in fields(Memory):
+                tensor: Tensor = getattr(self._memory, field.name)
+                state[f"memory.{field.name}"] = tensor.detach().to("cpu", copy=True).contiguous()
+        if self._certainty is not None:
+            for name, tensor in self._certainty.state_dict().items():
+                state[f"certainty.{name}"] = tensor
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where `state_dict` was taken, with the same weights and precision.
+
+        Raises:
+            ValueError: a state that does not fit this tracker's model or size, or is damaged; the
+                tracker stays as it was.
+        """
+        check_state(state, self.model, self.max_size)
+        ids = [int(i) for i in state["ids"]]
+        memory = None
+        if "memory.state" in state:
+            parts: dict[str, Any] = {
+                field.name: state[f"memory.{field.name}"].to(self.model.device, copy=True)
+                for field in fields(Memory)
+            }
+            # As the network lays it out, so that what follows has the same bits.
+            parts["sensory"] = self.model.lay_out(parts["sensory"])
+            memory = Memory(**parts)
+        height, width = (int(n) for n in state["frame_size"])
+        self._ids, self._memory, self._likely = ids, memory, []
+        if self._certainty is not None:
+            own = {k.removeprefix("certainty."): v for k, v in state.items() if "certainty." in k}
+            self._certainty.load_state_dict(own, len(ids))
+        self._frame_size = (height, width) if height else None
+
+    def _size(self) -> tuple[int, int]:
+        assert self._frame_size is not None
+        return self._frame_size
+
+    def _advance(
+        self,
+        frame: np.ndarray | Tensor,
+        mask: np.ndarray | Tensor | None,
+        *,
+        decide: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute a frame; where memory is short, once more with half as many rows at a time.
+
+        Returns:
+            (N + 1, h', w') float32 probabilities at the working size; or, if `decide` and
+            nothing more is to be done with them, (h', w') uint8 channels. And the given mask at
+            full size.
+        """
+        image, given = self._check(frame, mask)
+        size = working_size(*self._size(), self.max_size)
+        padded = F.pad(reduce_image(image, size), padding_of(*size))
+        decide = decide and given is None and size == self._size() and len(self._ids) < 256
+        height, width = (side // STRIDE for side in padded.shape[-2:])
+        rows = self._rows(height, width)
+        try:
+            result = self._compute(padded, given, size, rows, decide=decide)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            result = None
+        if result is None:  # outside of `except`, whose traceback holds on to the frame's tensors
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._rows_at_most = max(1, (rows or height) // 2)
+            result = self._compute(padded, given, size, self._rows_at_most, decide=decide)
+        self._frames += 1
+        if self._frames % TIDY_EVERY == 0:
+            give_back_memory(self.model.device)
+        left, _, top, _ = padding_of(*size)
+        return result[..., top : top + size[0], left : left + size[1]], given
+
+    def _rows(self, height: int, width: int) -> int:
+        """Rows of the 1/16 grid to compute at a time, 0 for all."""
+        weights = sum(p.numel() * p.itemsize for p in self.model.parameters())
+        if self._budget is None:
+            self._budget = memory_to_use(self.model.device) + weights
+        config, itemsize = self.model.config, self.model.dtype.itemsize
+        frame = (height, width, max(1, len(self._ids)), itemsize)
+        rows = rows_within(self._budget - weights, config, *frame, chunk=self.chunk_objects)
+        if rows is None:
+            if self._fixed_budget:
+                least = working_memory(config, *frame, rows=FEWEST_ROWS) + weights
+                raise InputError(
+                    f"frames of {width * STRIDE}x{height * STRIDE} with {frame[2]} object(s) need "
+                    f"{least / 2**30:.2f} GiB, more than the memory budget",
+                    "use a larger --memory-budget or a smaller --max-size",
+                )
+            rows = FEWEST_ROWS
+        if self._rows_at_most:
+            rows = min(rows or height, self._rows_at_most)
+        return rows
+
+    def _compute(
+        self,
+        image: Tensor,
+        given: Tensor | None,
+        size: tuple[int, int],
+        rows: int,
+        *,
+        decide: bool,
+    ) -> Tensor:
+        """All of a frame, padded; renews the memory."""
+        self._rows_now = rows
+        if self._graphs and given is None and not rows and self._memory is not None:
+            return self._replay(image, self._memory, decide=decide)
+        features, result, soft, memory = self._read(image, self._memory, rows, decide=decide)
+        ids, described = list(self._ids), None
+        seen = [] if given is None else [i for i in given.unique().tolist() if i]
+        if given is not None and seen:
+            if known := [ids.index(i) for i in seen if i in ids]:
+                assert memory is not None
+                memory = self.model.restart(features, memory, known)
+            if new := [i for i in seen if i not in ids]:
+                memory = self.model.enter(features, memory, len(new))
+                ids += new
+            result = impose(result, F.pad(reduce_ids(given, size), padding_of(*size)), ids)
+            soft = result[None, 1:]
+        if memory is not None:
+            memory = self._write(features, memory, soft, rows)
+            if seen:
+                memory = memory.mark_given([ids.index(i) for i in seen])
+            described = self._describe(features, soft)
+        # Only now, so that an error above leaves the tracker as it was.
+        self._memory, self._ids = memory, ids
+        self._judge(described, [ids.index(i) for i in seen])
+        return result
+
+    def _read(
+        self, image: Tensor, memory: Memory | None, rows: int, *, decide: bool
+    ) -> tuple[Features, Tensor, Tensor, Memory | None]:
+        """-> features, what `_advance` returns, soft masks (1, N, H, W), memory."""
+        features = self.model.encode_image(image, rows)
+        if rows:  # as between the stages of `read`
+            give_back_memory(self.model.device)
+        if memory is None:
+            result = torch.ones(1, *image.shape[-2:], device=self.model.device)
+            return features, result, result[None, 1:], None
+        chunk = 1 if rows else self.chunk_objects
+        log_odds, memory = self.model.read(features, memory, chunk=chunk, rows=rows)
+        if decide:
+            soft, decided = decide_masks(log_odds, dtype=self.model.dtype)
+            return features.without_skips(), decided[0], soft, memory
+        result = enlarge(log_odds)[0].softmax(dim=0)
+        return features.without_skips(), result, result[None, 1:], memory
+
+    def _write(self, features: Features, memory: Memory, soft: Tensor, rows: int) -> Memory:
+        device = self.model.device
+        if rows:
+            give_back_memory(device)
+        chunk = 1 if rows else self.chunk_objects
+        memory = self.model.write(features, memory, soft, chunk=chunk, rows=rows)
+        if rows:
+            give_back_memory(device)
+        return memory
+
+    def _describe(self, features: Features, soft: Tensor) -> Tensor | None:
+        return None if self._certainty is None else describe(features.image, soft)
+
+    def _judge(self, described: Tensor | None, given: list[int]) -> None:
+        self._likely = []
+        if described is not None and self._certainty is not None:
+            self._likely = self._certainty.see(described, given)
+
+    def _replay(self, image: Tensor, memory: Memory, *, decide: bool) -> Tensor:
+        """A frame without a mask, on static buffers."""
+        graph = self._graph
+        if graph is None or graph.decide != decide or not graph.fits(image, memory):
+
+            def step(image: Tensor, memory: Memory) -> tuple[Any, Memory]:
+                features, result, soft, read = self._read(image, memory, 0, decide=decide)
+                assert read is not None
+                new = self._write(features, read, soft, 0)
+                return (result, self._describe(features, soft)), new
+
+            self._graph = None  # its buffers go before the new ones come
+            graph = self._graph = StepGraph(step, image, memory, decide=decide)
+        result, described = graph.run(image, memory)
+        self._memory = graph.memory
+        self._judge(described, [])
+        kept: Tensor = result.clone()
+        return kept
+
+    def _impose(self, prob: Tensor, given: Tensor | None) -> Tensor:
+        return prob if given is None else impose(prob, given, self._ids)
+
+    def _check(
+        self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        if isinstance(frame, np.ndarray):
+            frame = np.ascontiguousarray(frame)  # BGR[..., ::-1] has a stride that torch refuses
+        image = torch.as_tensor(frame)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != torch.uint8:
+            raise ValueError(
+                f"a frame must be (H, W, 3) uint8, not {tuple(image.shape)} {image.dtype}"
+            )
+        height, width = int(image.shape[0]), int(image.shape[1])
+        if self._frame_size not in (None, (height, width)):
+            raise ValueError(f"frame of {(height, width)} after frames of {self._frame_size}")
+        given = None
+        if mask is not None:
+            if isinstance(mask, np.ndarray) and mask.dtype.kind in "bui":
+                mask = mask.astype(np.int64)  # torch's wide unsigned types lack most operations
+            given = torch.as_tensor(mask)
+            if given.shape != (height, width) or given.is_floating_point():
+                raise ValueError(
+                    f"a mask must be {(height, width)} integers, "
+                    f"not {tuple(given.shape)} {given.dtype}"
+                )
+            given = given.to(self.model.device, torch.int64)
+        self._frame_size = (height, width)
+        return image.to(self.model.device), given

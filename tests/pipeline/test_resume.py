@@ -1,0 +1,375 @@
+"""An interrupted run goes on where it was, and ends with the bytes of one that was left alone."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from filelock import FileLock
+from media import files, scene, visible, write_png, write_video
+
+from livos_cli.errors import InputError, InterruptionError, OutputError
+from livos_cli.network import LiVOS
+from livos_cli.options import Drop, Keep, RunOptions, SegmentOptions
+from livos_cli.outputs.formats import KINDS
+from livos_cli.pipeline.run import Begin, Report, run
+
+FRAMES = 16
+posix = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three objects, sound, uneven times; masks at three frames, one of which corrects."""
+    folder = tmp_path_factory.mktemp("clip")
+    made = scene(64, 96, FRAMES, objects=3, seed=8)
+    pts = [40 * n + 7 * (n % 3) for n in range(FRAMES)]
+    video = write_video(
+        folder / "clip.mp4",
+        [rgb for rgb, _ in made],
+        pts=pts,
+        time_base=Fraction(1, 1000),
+        tone=True,
+        matrix=1,
+    )
+    for frame in (0, 5, 11):
+        write_png(folder / "masks" / f"{frame:05d}.png", made[frame][1], "pal8")
+    return {"video": video, "mask": folder / "masks"}
+
+
+def segment(
+    model: LiVOS,
+    clip: dict[str, Path],
+    out: Path,
+    *,
+    after: int | None = None,
+    every: float = 1e9,
+    save: tuple[str, ...] = ("mask",),
+    began: list[Begin] | None = None,
+    weights: str = "w",
+    output: dict[str, Any] | None = None,
+    **options: Any,
+) -> Report:
+    """A run, told to stop after so many frames."""
+    asked = iter(range(1, 1 << 30))
+    keep = Keep(weights, every, stop=lambda: after is not None and next(asked) >= after)
+    return run(
+        clip["video"],
+        clip["mask"],
+        model,
+        SegmentOptions(**options),
+        RunOptions(save=save, output=out, **(output or {})),
+        keep=keep,
+        on_begin=(began if began is not None else []).append,
+    )
+
+
+@pytest.mark.parametrize("variant", ["as they are", "other codecs"])
+def test_every_kind_is_the_same_to_the_byte(
+    variant: str, clip: dict[str, Path], tmp_path: Path, tiny: LiVOS
+) -> None:
+    """Stopped twice, at frames 4 and 9: encoders, sound, pictures, warnings and all."""
+    how: dict[str, Any] = {"save": tuple(KINDS), "drop": (Drop(2, 3), Drop(3, 12), Drop(1, 14))}
+    codecs = (
+        {"alpha_codec": "vp9", "matte_codec": "ffv1-16", "contours": "json"}
+        if variant == "other codecs"
+        else {}
+    )
+    left, cut = tmp_path / "left", tmp_path / "cut"
+    whole = segment(tiny, clip, left, output={**codecs, "preview": left / "sheet.png"}, **how)
+    output = {**codecs, "preview": cut / "sheet.png"}
+    for after in (4, 5 + 4):
+        with pytest.raises(InterruptionError, match="run the same command again"):
+            segment(tiny, clip, cut, after=after, output=output, **how)
+        assert [p.name for p in cut.iterdir()] == [".livos"]  # nothing under a final name
+    began: list[Begin] = []
+    report = segment(tiny, clip, cut, output=output, began=began, **how)
+    assert began[0].resumed == 9
+    assert report.frames == whole.frames == FRAMES
+    assert report.warnings == whole.warnings
+    assert files(cut) == files(left)
+
+
+def test_periodic_checkpoints_change_nothing(
+    clip: dict[str, Path], tmp_path: Path, tiny: LiVOS
+) -> None:
+    segment(tiny, clip, tmp_path / "left")
+    segment(tiny, clip, tmp_path / "often", every=0.0)
+    assert files(tmp_path / "often") == files(tmp_path / "left")
+
+
+def test_an_image_folder_resumes(tmp_path: Path, tiny: LiVOS) -> None:
+    made = scene(64, 96, FRAMES, seed=3)
+    for index, (rgb, _) in enumerate(made):
+        write_png(tmp_path / "v" / f"{index:03d}.png", rgb, "rgb24")
+    clip = {"video": tmp_path / "v", "mask": write_png(tmp_path / "m.png", made[0][1], "gray")}
+    segment(tiny, clip, tmp_path / "left", save=("png",))
+    with pytest.raises(InterruptionError):
+        segment(tiny, clip, tmp_path / "cut", save=("png",), after=7)
+    began: list[Begin] = []
+    segment(tiny, clip, tmp_path / "cut", save=("png",), began=began)
+    assert began[0].resumed == 7
+    assert files(tmp_path / "cut") == files(tmp_path / "left")
+
+
+@pytest.mark.parametrize("changed", ["settings", "weights", "video", "mask", "state", "results"])
+def test_what_does_not_fit_is_not_gone_on_from(
+    changed: str, clip: dict[str, Path], tmp_path: Path, tiny: LiVOS
+) -> None:
+    mine = {key: tmp_path / path.name for key, path in clip.items()}
+    shutil.copy2(clip["video"], mine["video"])
+    shutil.copytree(clip["mask"], mine["mask"])
+    out = tmp_path / "out"
+    with pytest.raises(InterruptionError):
+        segment(tiny, mine, out, after=6)
+    (journal,) = (out / ".livos").iterdir()
+    how: dict[str, Any] = {}
+    if changed == "settings":
+        how = {"max_size": 48}
+    elif changed == "weights":
+        how = {"weights": "others"}
+    elif changed == "video":
+        os.utime(mine["video"], (1, 1))
+    elif changed == "mask":
+        (mine["mask"] / "00011.png").unlink()
+    elif changed == "state":
+        (state,) = journal.glob("state-*")
+        state.write_bytes(state.read_bytes()[:-100])
+    else:
+        (results,) = journal.glob("results-*")
+        results.write_bytes(results.read_bytes()[:-1])
+    began: list[Begin] = []
+    segment(tiny, mine, out, began=began, **how)
+    assert began[0].resumed == 0
+    assert any("is not used" in warning for warning in began[0].warnings)
+    segment(tiny, mine, tmp_path / "anew", **how)
+    assert files(out) == files(tmp_path / "anew")
+
+
+def test_damaged_results_are_not_used(clip: dict[str, Path], tmp_path: Path, tiny: LiVOS) -> None:
+    with pytest.raises(InterruptionError):
+        segment(tiny, clip, tmp_path, after=6)
+    (results,) = (tmp_path / ".livos").glob("*/results-*")
+    data = bytearray(results.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
+    results.write_bytes(data)
+    began: list[Begin] = []
+    segment(tiny, clip, tmp_path, began=began)
+    assert began[0].resumed == 0
+    assert any("is not used" in warning for warning in began[0].warnings)
+
+
+def test_one_process_at_a_time(clip: dict[str, Path], tmp_path: Path, tiny: LiVOS) -> None:
+    with pytest.raises(InterruptionError):
+        segment(tiny, clip, tmp_path, after=3)
+    (journal,) = (tmp_path / ".livos").iterdir()
+    with (
+        FileLock(journal / "lock"),
+        pytest.raises(OutputError, match=r"another process is writing .*clip\.mask\.mkv"),
+    ):
+        segment(tiny, clip, tmp_path)
+    segment(tiny, clip, tmp_path)
+
+
+def test_an_input_that_fails_keeps_its_progress(tmp_path: Path, tiny: LiVOS) -> None:
+    made = scene(64, 96, FRAMES, seed=3)
+    for index, (rgb, _) in enumerate(made):
+        write_png(tmp_path / "v" / f"{index:03d}.png", rgb, "rgb24")
+    (tmp_path / "v" / "012.png").write_bytes(b"no picture")
+    clip = {"video": tmp_path / "v", "mask": write_png(tmp_path / "m.png", made[0][1], "gray")}
+    with pytest.raises(InputError, match=r"012\.png"):
+        segment(tiny, clip, tmp_path / "out", every=0.0)
+    assert len(list((tmp_path / "out").rglob("state-*"))) == 1
+
+
+# The command, as a process that is really interrupted.
+
+VIDEOS = 6
+LENGTHS = (14, 22, 6, 30, 18, 26)
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "livos_cli", "segment", *map(str, arguments)]
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("long")
+    made = scene(96, 128, 400, seed=2)
+    video = write_video(folder / "long.mp4", [rgb for rgb, _ in made])
+    return {"video": video, "mask": write_png(folder / "m.png", made[0][1], "gray")}
+
+
+def begun(
+    clip: dict[str, Path], out: Path, *more: object, under: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """The command, when its first frames are written."""
+    process = subprocess.Popen(
+        [*under, *command(clip["video"], "-m", clip["mask"], "-o", out, "--device", "cpu",
+                "--save", "mask", "--save", "png", *more)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while len(list(out.glob(".livos-*.partial/*.png"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process
+
+
+@posix
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_once_says_how_to_go_on(
+    sent: signal.Signals, long_clip: dict[str, Path], tmp_path: Path
+) -> None:
+    process = begun(long_clip, tmp_path)
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (130 if sent == signal.SIGINT else 143), said
+    assert "interrupted after frame" in said
+    assert "run the same command again" in said
+    assert "Traceback" not in said
+    assert [p.name for p in tmp_path.iterdir()] == [".livos"]
+    process = begun(long_clip, tmp_path)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "resuming after" in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["long", "long.mask.mkv"]
+    assert len(list((tmp_path / "long").iterdir())) == 400
+
+
+@posix
+def test_interrupted_twice_stops_at_once(long_clip: dict[str, Path], tmp_path: Path) -> None:
+    process = begun(long_clip, tmp_path)
+    process.send_signal(signal.SIGSTOP)  # so that both arrive before the frame is finished
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in (130, 143), said
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob(".livos-*"))
+
+
+@posix
+def test_what_is_ignored_stays_ignored(long_clip: dict[str, Path], tmp_path: Path) -> None:
+    """As by nohup: the terminal is closed, and the run goes on."""
+    process = begun(long_clip, tmp_path, "--end", "40f", under=("nohup",))
+    process.send_signal(signal.SIGHUP)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert len(list((tmp_path / "long").iterdir())) == 40
+
+
+@posix
+def test_without_checkpoints_nothing_is_left(long_clip: dict[str, Path], tmp_path: Path) -> None:
+    process = begun(long_clip, tmp_path, "--checkpoint", 0)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "unfinished results were removed" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@posix
+def test_killed_at_twenty_moments(tmp_path: Path) -> None:
+    """SIGKILL at random moments of a run over six videos, which is begun again until it is done."""
+    for folder in ("videos", "masks"):
+        (tmp_path / folder).mkdir()
+    for number, length in enumerate(LENGTHS):
+        made = scene(64, 96, length, objects=2, seed=number)
+        write_video(tmp_path / "videos" / f"v{number}.mp4", [r for r, _ in made], tone=True)
+        write_png(tmp_path / "masks" / f"v{number}.png", made[0][1], "pal8")
+
+    def start(out: Path) -> subprocess.Popen[str]:
+        # Checkpoints as often as can be: a kill in the middle of one is what matters.
+        return subprocess.Popen(
+            command(tmp_path / "videos", "-m", tmp_path / "masks", "-o", out, "--device", "cpu",
+                    "--save", "mask", "--save", "png", "--save", "overlay", "--save", "coco",
+                    "--checkpoint", 0.05, "--max-size", 64),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )  # fmt: skip
+
+    began = time.monotonic()
+    process = start(tmp_path / "left")
+    assert process.communicate()[1].count(" frames in ") == VIDEOS
+    seconds = time.monotonic() - began
+    want = files(tmp_path / "left")
+    want = {name: data for name, data in want.items() if visible(name)}
+    assert len(want) == VIDEOS * 3 + sum(LENGTHS) + 1
+
+    rng = random.Random(5)
+    kills = rounds = resumed = 0
+    while kills < 20:
+        out = tmp_path / f"out{rounds}"
+        rounds += 1
+        while True:
+            process = start(out)
+            try:
+                # Past the start-up, of which nothing is seen on disk.
+                process.wait(timeout=rng.uniform(0.3, 1.0) * seconds if kills < 20 else None)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                kills += 1
+            assert process.stderr is not None
+            said = process.stderr.read()
+            process.wait()
+            process.stderr.close()
+            assert "Traceback" not in said
+            for name, data in files(out).items() if out.exists() else ():
+                if visible(name) and name != "report.jsonl":
+                    assert data == want[name], (name, kills)
+            resumed += (out / ".livos").exists() and any(
+                list(p.glob("state-*")) for p in (out / ".livos").iterdir()
+            )
+            if process.returncode == 0:
+                break
+            assert process.returncode == -signal.SIGKILL, said
+        got = {name: data for name, data in files(out).items() if visible(name)}
+        assert set(got) == set(want)
+        assert not list(out.rglob(".livos-*"))
+        assert not list(out.rglob("*.unfinished"))
+    assert resumed >= 5  # some kills left a checkpoint behind
+
+
+@posix
+def test_killed_at_every_step(tmp_path: Path) -> None:
+    """No luck in it: killed before each change to the file system, one after the other."""
+    made = scene(48, 64, 3, objects=2, seed=1)
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "v.mp4", [rgb for rgb, _ in made])
+    write_png(tmp_path / "masks" / "v.png", made[0][1], "pal8")
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "every_step.py", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *wrong, steps = done.stdout.splitlines()
+    assert not wrong
+    assert int(steps.split()[0]) > 20
+
+
+def test_the_same_command_gives_the_same_bytes(clip: dict[str, Path], tmp_path: Path) -> None:
+    """Files carry no random identifiers."""
+    for name in ("one", "two"):
+        done = subprocess.run(
+            command(clip["video"], "-m", clip["mask"], "-o", tmp_path / name, "--device", "cpu"),
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "one") == files(tmp_path / "two")

@@ -1,0 +1,247 @@
+"""Frames computed in strips: the same numbers, within the memory that was allowed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, reference_weights
+
+from livos_cli.errors import InputError
+from livos_cli.network import BASE, LITE, SMALL, TINY, LiVOS, LiVOSConfig
+from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
+from livos_cli.network.livos import Features, Memory
+from livos_cli.network.prepare import to_device
+from livos_cli.network.strips import encoder_halo, mask_encoder_halo, split
+from livos_cli.tracker.tracker import Tracker
+
+NARROW = replace(
+    TINY, image_block="bottleneck", image_depths=(3, 4, 6), stages=(16, 32, 64), normaliser="gated"
+)
+
+
+def relative(got: torch.Tensor, want: torch.Tensor) -> float:
+    return float((got - want).norm() / want.norm())
+
+
+class Clip:
+    """Two frames with two objects: 27 rows of the 1/16 grid, more than two halos of 10."""
+
+    def __init__(self, model: LiVOS) -> None:
+        generator = torch.Generator().manual_seed(0)
+        size = (27 * 16, 5 * 16)
+        self.frames = torch.randint(0, 256, (2, 3, *size), generator=generator, dtype=torch.uint8)
+        self.masks = torch.zeros(1, 2, *size)
+        self.masks[:, 0, 30:200, 10:50] = 1
+        self.masks[:, 1, 220:400, 20:70] = 1
+        self.model = model
+
+    def encode(self, index: int, rows: int) -> Features:
+        return self.model.encode_image(self.frames[index : index + 1], rows)
+
+    def read(self, features: Features, memory: Memory, rows: int) -> tuple[torch.Tensor, Memory]:
+        return self.model.read(features, memory, chunk=1, rows=rows)
+
+    def write(self, features: Features, memory: Memory, rows: int) -> Memory:
+        written = self.model.write(features, memory, self.masks, chunk=1, rows=rows)
+        return written.mark_given([0, 1])
+
+
+def tensors(*things: object) -> list[torch.Tensor]:
+    found = []
+    for thing in things:
+        if isinstance(thing, torch.Tensor):
+            found.append(thing)
+        else:
+            found += [v for v in vars(thing).values() if v.is_floating_point()]
+    return found
+
+
+@pytest.mark.parametrize(
+    "config", [NARROW, SMALL, BASE, LITE, None], ids=["narrow", "small", "base", "lite", "tiny"]
+)
+@torch.inference_mode()
+def test_every_stage_gives_the_same_numbers(config: LiVOSConfig | None, tiny: LiVOS) -> None:
+    """Three heights of strips, from the same input, in float32; the last with trained weights."""
+    torch.manual_seed(0)
+    model = tiny if config is None else LiVOS(config)
+    clip = Clip(model if config is None else to_device(model, torch.device("cpu"), torch.float32))
+    first, second = clip.encode(0, 0), clip.encode(1, 0)
+    empty = clip.model.enter(first, None, 2)
+    memory = clip.write(first, empty, 0)
+    odds, read = clip.read(second, memory, 0)
+    want = tensors(second, memory, odds, read)
+    for rows in (1, 4, 13):
+        got = tensors(
+            clip.encode(1, rows),
+            clip.write(first, empty, rows),
+            *clip.read(second, memory, rows),
+        )
+        for one, other in zip(got, want, strict=True):
+            assert one.shape == other.shape
+            assert relative(one, other) < 1e-5
+
+
+@torch.inference_mode()
+def test_a_whole_step_is_the_same_in_double_precision() -> None:
+    """One stage after the other, with weights that enlarge whatever differs."""
+    clip = Clip(to_device(reference_weights(LiVOS(BASE)), torch.device("cpu"), torch.float64))
+
+    def play(rows: int) -> list[torch.Tensor]:
+        first, second = clip.encode(0, rows), clip.encode(1, rows)
+        memory = clip.write(first, clip.model.enter(first, None, 2), rows)
+        odds, memory = clip.read(second, memory, rows)
+        return [second.pixel, second.skip4, odds, memory.sensory, memory.state, memory.objects]
+
+    want = play(0)
+    for rows in (1, 4, 13):
+        for one, other in zip(play(rows), want, strict=True):
+            assert relative(one.double(), other.double()) < 2e-7  # the state is float32 always
+
+
+@torch.inference_mode()
+def test_a_smaller_halo_is_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the equality above is not for want of anything to get wrong."""
+    clip = Clip(to_device(reference_weights(LiVOS(BASE)), torch.device("cpu"), torch.float64))
+    want = clip.encode(0, 0)
+    assert relative(clip.encode(0, 4).pixel, want.pixel) < 1e-13
+    less = encoder_halo(BASE) - 2
+    monkeypatch.setattr("livos_cli.network.livos.encoder_halo", lambda _: less)
+    assert relative(clip.encode(0, 4).pixel, want.pixel) > 1e-11
+
+
+def test_halos_are_those_of_the_receptive_fields() -> None:
+    # ResNet-50 to layer 3 sees 267 pixels: 133 on each side; the key's convolution one row more.
+    assert encoder_halo(BASE) == -(-(133 + 16) // 16)
+    assert mask_encoder_halo(BASE) == -(-105 // 16)
+    strips = list(split(27, 10, 3))
+    assert [(s.top, s.bottom) for s in strips] == [(0, 10), (10, 20), (20, 27)]
+    assert [(s.first, s.last) for s in strips] == [(0, 13), (7, 23), (17, 27)]
+
+
+def test_less_memory_means_lower_strips() -> None:
+    frame = (135, 240, 1, 2)
+    needs = [working_memory(BASE, *frame, rows=rows) for rows in (64, 32, 16, FEWEST_ROWS)]
+    assert needs == sorted(needs, reverse=True)
+    assert rows_within(working_memory(BASE, *frame), BASE, *frame) == 0
+    for need in needs:
+        rows = rows_within(need, BASE, *frame)
+        assert rows
+        assert working_memory(BASE, *frame, rows=rows) <= need
+    assert rows_within(needs[-1] // 2, BASE, *frame) is None
+
+
+def test_a_tracker_within_a_budget(tiny: LiVOS) -> None:
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (400, 90, 3), dtype=np.uint8) for _ in range(4)]
+    mask = np.zeros((400, 90), np.uint8)
+    mask[50:300, 20:60] = 1
+    weights = sum(p.numel() * p.itemsize for p in tiny.parameters())
+    least = working_memory(tiny.config, 25, 6, 1, 4, rows=FEWEST_ROWS)
+    free = Tracker(tiny, max_size=-1)
+    tight = Tracker(tiny, max_size=-1, memory_budget=weights + least)
+    assert tight._rows(25, 6) in range(FEWEST_ROWS, 25)
+    for t, frame in enumerate(frames):
+        given = mask if t == 0 else None
+        prob = tight.step(frame, given)
+        assert torch.allclose(prob, free.step(frame, given), atol=1e-4)
+    with pytest.raises(InputError, match="--memory-budget"):
+        Tracker(tiny, max_size=-1, memory_budget=weights + least // 2).step(frames[0], mask)
+    with pytest.raises(ValueError, match="memory_budget must be above 0"):
+        Tracker(tiny, memory_budget=0)
+
+
+def test_where_memory_runs_out_the_frame_is_computed_again(
+    tiny: LiVOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Allocations above a limit fail, as on a full GPU; memory that cannot fill here stands in."""
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (400, 90, 3), dtype=np.uint8) for _ in range(3)]
+    mask = np.zeros((400, 90), np.uint8)
+    mask[50:300, 20:60] = 1
+    want = Tracker(tiny, max_size=-1)
+    got = Tracker(tiny, max_size=-1)
+    encode, limit, calls = LiVOS.encode_image, [25], []
+
+    def full(self: LiVOS, image: torch.Tensor, rows: int = 0) -> object:
+        calls.append(rows)
+        if (rows or 25) > limit[0]:
+            raise torch.OutOfMemoryError("full")
+        return encode(self, image, rows)
+
+    monkeypatch.setattr(LiVOS, "encode_image", full)
+    got.step(frames[0], mask)
+    limit[0] = 12
+    prob = got.step(frames[1])
+    assert calls == [0, 0, 12]
+    got.step(frames[2])
+    assert calls[-1] == 12  # not found out anew at every frame
+    before = {k: v.clone() for k, v in got.state_dict().items()}
+    limit[0] = 1
+    with pytest.raises(torch.OutOfMemoryError):
+        got.step(frames[2])
+    after = got.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    monkeypatch.undo()
+    want.step(frames[0], mask)
+    assert torch.allclose(prob, want.step(frames[1]), atol=1e-4)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from livos_cli.network import PRESETS, LiVOS
+from livos_cli.tracker.tracker import Tracker
+from livos_cli.network.prepare import to_device
+
+def status(field):
+    line = next(l for l in Path("/proc/self/status").read_text().splitlines() if field in l)
+    return int(line.split()[1]) * 1024
+
+rows = int(sys.argv[1])
+torch.manual_seed(0)
+model = to_device(LiVOS(PRESETS["base"]), torch.device("cpu"), torch.float32)
+tracker = Tracker(model, max_size=-1)
+tracker._rows = lambda height, width: rows
+frame = np.random.default_rng(0).integers(0, 256, (960, 1280, 3), dtype=np.uint8)
+mask = np.zeros((960, 1280), np.uint8)
+mask[300:700, 300:900] = 1
+before = status("VmRSS")
+tracker.step_ids(frame, mask)
+tracker.step_ids(frame)
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="resident memory is read from /proc (Linux)"
+)
+def test_memory_is_what_was_estimated() -> None:
+    """The peak of a process, whole and in strips, against the estimate that chooses the strips.
+
+    Large blocks go back to the system when they are freed: what the C library keeps of them for
+    the next ones depends on addresses and would differ between runs by more than the strips save.
+    """
+    peaks = {}
+    for rows in (0, 12):
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, str(rows)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+            env={**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)},
+        )
+        peaks[rows] = int(done.stdout)
+        estimate = working_memory(BASE, 60, 80, 1, 4, rows=rows)
+        assert 0.4 * estimate < peaks[rows] < 1.1 * estimate, (rows, peaks, estimate)
+    assert peaks[12] < peaks[0]
