@@ -50,9 +50,13 @@ def in_one(
     from livos_cli.pipeline.run import Begin, run
     from livos_cli.weights.load import load_located
     from livos_cli.weights.locate import sha256_of
+    from livos_cli.weights.terms import terms_of
 
     model, path = load_located(weights, device=device, precision=precision)
-    display = Display(quiet=quiet, weights=weights, precision=str(model.dtype).split(".")[1])
+    display = Display(
+        quiet=quiet, weights=weights, precision=str(model.dtype).split(".")[1],
+        terms=terms_of(weights, path),
+    )  # fmt: skip
     with Stop(quiet=quiet) as stop, display:
 
         def begin(begun: Begin) -> None:
@@ -102,6 +106,7 @@ def in_stretches(
     from livos_cli.video.container import check_exists
     from livos_cli.weights.load import load_located
     from livos_cli.weights.locate import sha256_of
+    from livos_cli.weights.terms import terms_of
 
     check_exists(video)
     if not is_repeatable(video):
@@ -113,7 +118,8 @@ def in_stretches(
     stretches, warnings = plan_stretches(
         Path(video), mask, options, run_options, f"{sha256_of(path)} {device} {precision}"
     )
-    display = Display(quiet=quiet, weights=weights, precision=precision)
+    terms = terms_of(weights, path)
+    display = Display(quiet=quiet, weights=weights, precision=precision, terms=terms)
     for warning in warnings:
         display.warn(warning)
     cluster = Cluster(address, weights, device, precision, gpus_per_task, devices)

@@ -236,7 +236,7 @@ def test_the_command_says_it_and_what_to_type(livos: Livos, tmp_path: Path) -> N
 
 
 def test_a_clip_that_goes_well_is_left_in_peace(livos: Livos, tmp_path: Path) -> None:
-    """The example of the project, on which mean J is 0.96."""
+    """The example of the project, on which mean J is 0.97."""
     arguments = ["segment", EXAMPLES / "clip.mp4", "-m", EXAMPLES / "first.png", "--max-size", 160]
     done = livos(*arguments, "--end", "20f", "-o", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
