@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from livos_cli.batch.discover import Item
     from livos_cli.batch.plan import Batch, Record
-    from livos_cli.pipeline.run import Begin, Progress
+    from livos_cli.pipeline.report import Begin, Progress
 
 __all__ = ["BatchRequest", "run_batch"]
 
@@ -111,7 +111,7 @@ def run_batch(request: BatchRequest) -> int:
 
 
 def _check(request: BatchRequest) -> None:
-    from livos_cli.outputs.writers import names_a_file
+    from livos_cli.outputs.paths import names_a_file
 
     output = request.output
     if str(output.output) == "-":

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from livos_cli.options import SegmentOptions
-    from livos_cli.pipeline.run import Begin, Progress, Report
+    from livos_cli.pipeline.report import Begin, Progress, Report
 
 __all__ = ["Display"]
 

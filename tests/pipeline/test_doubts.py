@@ -21,7 +21,8 @@ from livos_cli.options import Checkpointing, Drop, RunOptions, SegmentOptions
 from livos_cli.outputs.formats import FrameResult, Job
 from livos_cli.outputs.preview import DOUBT, Preview
 from livos_cli.pipeline.doubts import DoubtWatch, Watch
-from livos_cli.pipeline.run import Begin, Report, run
+from livos_cli.pipeline.report import Begin, Observer, Report
+from livos_cli.pipeline.run import run
 from livos_cli.pipeline.spool import Spool
 from livos_cli.video.source import Frame, SourceInfo
 
@@ -160,7 +161,13 @@ def resumed(model: LiVOS, clip: dict[str, Path], out: Path, *stops: int) -> Repo
         asked = iter(range(1, 1 << 30))
         keep = Checkpointing("w", 1e9, stop=lambda: after is not None and next(asked) >= after)
         return run(
-            clip["video"], clip["mask"], model, how, output, keep=keep, on_begin=began.append
+            clip["video"],
+            clip["mask"],
+            model,
+            how,
+            output,
+            keep=keep,
+            observer=Observer(begin=began.append),
         )
 
     for stop in stops:
