@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import sys
 from contextlib import suppress
 from typing import Annotated, NoReturn
@@ -14,7 +13,7 @@ import typer
 
 from livos_cli.cli import bench, evaluate, info, mask, segment, train, weights
 from livos_cli.cli.panels import PanelCommand
-from livos_cli.cli.signals import heeded
+from livos_cli.cli.signals import exit_on_request
 from livos_cli.cli.streams import complain, reserve_streams, show_traceback
 from livos_cli.errors import LivosError, ReaderGoneError
 from livos_cli.redact import redact, redact_logs
@@ -67,9 +66,7 @@ def main() -> None:
     """Run, and turn every error a user can cause into one line and an exit code."""
     reserve_streams()
     redact_logs()
-    # A polite kill or a closed terminal cleans up as Ctrl-C does; shells report 128 + the signal.
-    for number in heeded(("SIGTERM", "SIGHUP")):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    exit_on_request()
     stdout = sys.stdout
     try:
         code = app(prog_name="livos", standalone_mode=False)
