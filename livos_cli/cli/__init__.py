@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from livos_cli.cli import bench, evaluate, info, mask, segment, train, weights
+from livos_cli.cli.hints import OrderedCommand
 from livos_cli.cli.panels import PanelCommand
 from livos_cli.cli.signals import exit_on_request
 from livos_cli.cli.streams import complain, reserve_streams, show_traceback
@@ -36,7 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment", cls=PanelCommand, epilog=segment.EXAMPLES)(segment.segment)
-app.command("mask", cls=mask.OrderedCommand)(mask.mask)
+app.command("mask", cls=OrderedCommand)(mask.mask)
 app.command("info")(info.info)
 app.command("bench")(bench.bench)
 app.command("eval")(evaluate.evaluate)
