@@ -17,6 +17,7 @@ from livos_cli.cli.common import (
     say,
     short,
     stderr_console,
+    terms_line,
     warn,
 )
 from livos_cli.cli.progress import Bars
@@ -28,7 +29,7 @@ from livos_cli.redact import redact
 if TYPE_CHECKING:
     from livos_cli.batch.discover import Item
     from livos_cli.batch.plan import Batch, Record
-    from livos_cli.pipeline.run import Begin, Progress
+    from livos_cli.pipeline.report import Begin, Progress
 
 __all__ = ["run_batch"]
 
@@ -85,7 +86,7 @@ def run_batch(request: SegmentRequest) -> int:
 
 
 def _check(request: SegmentRequest) -> None:
-    from livos_cli.outputs.writers import names_a_file
+    from livos_cli.outputs.paths import names_a_file
 
     output = request.output
     if str(output.output) == "-":
@@ -149,7 +150,10 @@ def _records(
     if request.ray.engine == "ray":
         from livos_cli.batch.ray_cluster import work_on_ray
 
-        yield from work_on_ray(todo, batch, request.cluster(), stop=stop)
+        with closing(work_on_ray(todo, batch, request.cluster(), stop=stop)) as records:
+            for record in records:
+                display.say_terms()
+                yield record
         return
     from livos_cli.batch.work import work
     from livos_cli.weights.load import load_model
@@ -157,6 +161,7 @@ def _records(
     where = request.where
     model = load_model(where.weights, device=where.device, precision=where.precision)
     watcher = _Watcher(display, stop)
+    display.say_terms()
     for item in todo:
         if stop():
             raise InterruptionError("interrupted between two videos")
@@ -217,6 +222,7 @@ class BatchDisplay:
         self._failures: list[Record] = []
         self._doubtful = 0
         self._warned = False
+        self._terms_said = request.quiet
 
     def __enter__(self) -> BatchDisplay:
         self._bars.show("all", self._total, name="all")
@@ -247,6 +253,18 @@ class BatchDisplay:
         if not self._warned:
             self._warned = True
             warn(self._console, text)
+
+    def say_terms(self) -> None:
+        """One line a batch, where the weights are known to be for non-commercial use."""
+        if self._terms_said:
+            return
+        self._terms_said = True
+        from livos_cli.weights.locate import locate
+        from livos_cli.weights.terms import terms_of
+
+        weights = self._request.where.weights
+        if line := terms_line(weights, terms_of(weights, locate(weights))):
+            self._console.print(line, markup=False)
 
     def ended(self, record: Record) -> None:
         """Say how a video ended."""

@@ -15,7 +15,7 @@ from livos_cli.options import Checkpointing
 from livos_cli.redact import redact
 
 if TYPE_CHECKING:
-    from livos_cli.pipeline.run import Report
+    from livos_cli.pipeline.report import Report
 
 __all__ = ["as_told", "in_one", "in_stretches"]
 
@@ -24,7 +24,7 @@ def in_one(request: SegmentRequest) -> Report:
     """Segment a video from its first frame to its last, or what is asked for of it."""
     # What can be known to fail is found before torch and the weights are loaded.
     from livos_cli.masks.names import check_mask_exists
-    from livos_cli.outputs.writers import plan_outputs
+    from livos_cli.outputs.paths import plan_outputs
     from livos_cli.pipeline.positions import settle
     from livos_cli.video.container import check_exists
 
@@ -36,14 +36,17 @@ def in_one(request: SegmentRequest) -> Report:
     plan_outputs(video, mask, request.output)
     options, said = settle(request.options, mask, video)
 
-    from livos_cli.pipeline.run import Begin, run
+    from livos_cli.pipeline.report import Begin, Observer
+    from livos_cli.pipeline.run import run
     from livos_cli.weights.load import load_located
     from livos_cli.weights.locate import sha256_of
+    from livos_cli.weights.terms import terms_of
 
     model, path = load_located(where.weights, device=where.device, precision=where.precision)
     display = Display(
-        quiet=request.quiet, weights=where.weights, precision=str(model.dtype).split(".")[1]
-    )
+        quiet=request.quiet, weights=where.weights, precision=str(model.dtype).split(".")[1],
+        terms=terms_of(where.weights, path),
+    )  # fmt: skip
     with Stop(quiet=request.quiet) as stop, display:
         keep = None
         if request.checkpoint:
@@ -61,10 +64,8 @@ def in_one(request: SegmentRequest) -> Report:
             options,
             request.output,
             keep=keep,
-            on_begin=begin,
-            on_frame=display.frame,
             # Here, not below: where a kind is lost, the others are there, with their doubts.
-            on_published=display.finish,
+            observer=Observer(begin, display.frame, display.finish),
         )
     if options.raw is None:  # which `livos mask` does not read
         for line in correction(video, mask, report):
@@ -77,10 +78,12 @@ def in_stretches(request: SegmentRequest) -> Report:
     from livos_cli.batch.ray_cluster import stretches_on_ray
     from livos_cli.batch.split import plan_stretches, remove, results_of
     from livos_cli.masks.names import check_mask_exists
+    from livos_cli.pipeline.report import Observer
     from livos_cli.pipeline.run import is_repeatable, run
     from livos_cli.video.container import check_exists
     from livos_cli.weights.load import load_located
     from livos_cli.weights.locate import sha256_of
+    from livos_cli.weights.terms import terms_of
 
     video, mask, where = request.video, Path(request.mask), request.where
     check_exists(video)
@@ -93,7 +96,10 @@ def in_stretches(request: SegmentRequest) -> Report:
     stretches, warnings = plan_stretches(
         Path(video), mask, request.options, request.output, network
     )
-    display = Display(quiet=request.quiet, weights=where.weights, precision=where.precision)
+    display = Display(
+        quiet=request.quiet, weights=where.weights, precision=where.precision,
+        terms=terms_of(where.weights, path),
+    )  # fmt: skip
     display.warn(*warnings)
     todo = [stretch for stretch in stretches if not stretch.results.exists()]
     done = len(stretches) - len(todo)
@@ -110,9 +116,7 @@ def in_stretches(request: SegmentRequest) -> Report:
             request.options,
             request.output,
             past=results_of(stretches),
-            on_begin=display.begin,
-            on_frame=display.frame,
-            on_published=display.finish,
+            observer=Observer(display.begin, display.frame, display.finish),
         )
     remove(stretches)
     for line in correction(video, mask, report):

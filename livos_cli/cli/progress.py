@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from livos_cli.cli.common import human, stderr_console, warn
+from livos_cli.cli.common import human, stderr_console, terms_line, warn
 from livos_cli.options import clock
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from livos_cli.options import SegmentOptions
-    from livos_cli.pipeline.run import Begin, Progress, Report
+    from livos_cli.pipeline.report import Begin, Progress, Report
 
 __all__ = ["Bars", "Display"]
 
@@ -87,10 +87,12 @@ class Bars:
 class Display:
     """What one video's run says: what it works on, how far it is, and how it ended."""
 
-    def __init__(self, *, quiet: bool, weights: str, precision: str) -> None:
+    def __init__(
+        self, *, quiet: bool, weights: str, precision: str, terms: str | None = None
+    ) -> None:
         self._quiet = quiet
         self._console = stderr_console()
-        self._weights, self._precision = weights, precision
+        self._weights, self._precision, self._terms = weights, precision, terms
         self._bars = Bars(self._console, quiet=quiet)
         self._frames = ""  # how many there are, if that is known
         self._warned: set[str] = set()
@@ -120,6 +122,8 @@ class Display:
             names = [f"{len(names)} of them, {names[0]} to {names[-1]}"]
         self.note(f"objects: {', '.join(names)}")
         self.note(f"network: {self._weights}, {self._precision}, at {width}x{height}")
+        if line := terms_line(self._weights, self._terms):
+            self.note(line)
         if options is not None and options.origin is not None:
             way = {"both": "both ways"}.get(options.direction, options.direction)
             time = clock(options.origin / float(info.rate))

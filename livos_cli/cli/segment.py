@@ -37,6 +37,7 @@ from livos_cli.options import (
     parse_colour,
     parse_drops,
 )
+from livos_cli.weights.registry import DEFAULT
 
 EXAMPLES = """\b
 Examples:
@@ -50,7 +51,7 @@ def segment(
     mask: option.Mask = "",
     output: option.Output = None,
     save: option.Save = None,
-    weights: Weights = "tiny",
+    weights: Weights = DEFAULT,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     max_size: MaxSize = None,
