@@ -96,11 +96,11 @@ def _check(request: SegmentRequest) -> None:
         raise UsageError(f"-o {target} names a file", "give a folder for several videos")
     if output.preview is not None and output.preview.parent != Path():
         raise UsageError(
-            f"--preview {output.preview}: of several videos, each has its own beside its outputs",
+            f"--preview {output.preview}: each of several videos has its own, beside its outputs",
             "give a name alone, like sheet.png; it becomes VIDEO.sheet.png",
         )
     if request.options.latency_first:
-        raise UsageError("--latency-first is for a live source", "leave it out")
+        raise UsageError("--latency-first is for a live source", "remove it")
 
 
 def _names(request: SegmentRequest) -> list[str]:
@@ -124,7 +124,7 @@ def _names(request: SegmentRequest) -> list[str]:
             ) from None
         names += read_list(data)
     if "-" in names:
-        raise UsageError("- is one video, from stdin", "--list - takes names from stdin")
+        raise UsageError("- is one video, from stdin", "use --list - to read names from stdin")
     return names
 
 

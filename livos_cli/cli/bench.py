@@ -39,7 +39,7 @@ def bench(
     ] = "480",
     objects: Annotated[str, typer.Option(help="Numbers of objects.")] = "1",
     frames: Annotated[
-        str, typer.Option(help="Numbers of frames counted; memory is noted at 10, 100, 1000.")
+        str, typer.Option(help="Numbers of frames to measure; memory is noted at 10, 100, 1000.")
     ] = "20",
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
@@ -47,22 +47,26 @@ def bench(
         Optional[list[str]],
         typer.Option(
             metavar="WHAT",
-            help="softmax (space-time memory matching) or reference (the plain float32 network) "
-            "beside it; repeatable.",
+            help="Also measure softmax (space-time memory matching) or reference (the plain "
+            "float32 network); repeatable.",
         ),
     ] = None,
     every: Annotated[
-        int, typer.Option(help="softmax: one frame of so many is remembered.", min=1)
+        int, typer.Option(help="softmax only: remember one frame in so many.", min=1)
     ] = 5,
     memory_budget: MemoryBudget = None,
-    long: Annotated[bool, typer.Option("--long", help="10,000 frames.")] = False,
-    graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Replay frames as graphs.")] = False,
+    long: Annotated[bool, typer.Option("--long", help="Run 10,000 frames.")] = False,
+    graphs: Annotated[
+        bool, typer.Option("--cuda-graphs", help="Replay frames as CUDA graphs.")
+    ] = False,
     files: Annotated[
-        bool, typer.Option("--files/--no-files", help="Also from a video file to a mask file.")
+        bool,
+        typer.Option("--files/--no-files", help="Also measure from a video file to a mask file."),
     ] = True,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: PyTorch's choice.", min=0)] = 0,
     plot: Annotated[
-        Optional[Path], typer.Option(metavar="PNG", help="Draw time and memory (extra: plot).")
+        Optional[Path],
+        typer.Option(metavar="PNG", help="Draw time and memory (needs livos[plot])."),
     ] = None,
     profile: Annotated[
         Optional[Path],

@@ -52,12 +52,12 @@ def evaluate(
         str, typer.Option(metavar="A,B", help="Only these sequences.", show_default=False)
     ] = "",
     resolution: Annotated[
-        str, typer.Option(metavar="NAME", help="Of DAVIS: 480p or Full-Resolution.")
+        str, typer.Option(metavar="NAME", help="DAVIS only: 480p or Full-Resolution.")
     ] = "480p",
     all_frames: Annotated[
         bool,
         typer.Option(
-            "--all-frames", help="YouTube-VOS: run on SPLIT_all_frames, keep SPLIT's frames."
+            "--all-frames", help="YouTube-VOS only: run on SPLIT_all_frames, keep SPLIT's frames."
         ),
     ] = False,
     output: Annotated[
@@ -66,7 +66,7 @@ def evaluate(
             "--output",
             "-o",
             metavar="PATH",
-            help="Folder for predictions and scores; a run goes on where an earlier one stopped. "
+            help="Folder for predictions and scores; an interrupted run there resumes. "
             "[default: livos-eval/DATASET-SPLIT-WEIGHTS]",
             show_default=False,
         ),
@@ -87,7 +87,7 @@ def evaluate(
         Optional[str],
         typer.Option(
             metavar="NAME",
-            help="cumulative or gated, against what the weights say. [default: the weights']",
+            help="cumulative or gated, instead of what the weights say. [default: the weights']",
             show_default=False,
         ),
     ] = None,
@@ -95,7 +95,7 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict a benchmark's sequences, and score them where the truth is there."""
+    """Predict a benchmark's sequences, and score them where there is ground truth."""
     _run(
         _Asked(
             root=root,

@@ -59,7 +59,7 @@ class GivenHints:
 
         def close(object_id: int) -> None:
             if object_id in groups:
-                raise UsageError(f"--id {object_id} is given twice", "one --id an object")
+                raise UsageError(f"--id {object_id} is given twice", "give one --id per object")
             if hints == Hints():
                 raise UsageError(
                     f"--id {object_id} has no hints", "give --box, --polygon or --point"
@@ -78,7 +78,7 @@ class GivenHints:
                 continue
             opens = name in ("box", "polygon") and (hints.box is not None or hints.polygon)
             if opens and (ids_lead or ids_trail):
-                raise UsageError("two boxes or polygons for one --id", "one --id an object")
+                raise UsageError("two boxes or polygons for one --id", "give one --id per object")
             if opens:
                 close(len(groups) + 1)
                 hints = Hints()
@@ -93,7 +93,7 @@ class GivenHints:
                 new[side] = (*new[side], at)
             hints = Hints(**new)
         if ids_trail and hints != Hints():
-            raise UsageError("the last hints have no --id", "one --id an object")
+            raise UsageError("the last hints have no --id", "give one --id per object")
         if not ids_trail and (current or hints != Hints()):
             close(current or len(groups) + 1)
         return groups

@@ -39,40 +39,46 @@ def mask(
         str,
         typer.Option(
             metavar="POS",
-            help="Which frame: its number, from 0 (123f or 123), or a time (12.5, 12s or 1:02).",
+            help="Which frame: its number, counted from 0 (123f or 123), or a time (12.5, 12s or "
+            "1:02).",
         ),
     ] = "0f",
     show: Annotated[
         bool,
         typer.Option(
             "--show",
-            help="Only write the frame with a grid of its coordinates, to read a box off it.",
+            help="Only write a picture of the frame with a grid of coordinates, to read a box "
+            "from it.",
         ),
     ] = False,
     box: Annotated[
         Optional[list[str]],
         typer.Option(
             metavar="X0,Y0,X1,Y1",
-            help="Around an object: left, top, right, bottom, in pixels or like 20%; repeatable.",
+            help="Box around an object: left, top, right, bottom, in pixels or like 20%; "
+            "repeatable.",
         ),
     ] = None,
     point: Annotated[
         Optional[list[str]],
         typer.Option(
             metavar="X,Y[,+|-]",
-            help="On the object; with ,- not on it. It belongs to the box before; repeatable.",
+            help="Point on the object, or (with ,-) not on it; belongs to the box before it. "
+            "Repeatable.",
         ),
     ] = None,
     polygon: Annotated[
         Optional[list[str]],
-        typer.Option(metavar="X,Y,X,Y,…", help="Roughly along an object's outline; repeatable."),
+        typer.Option(
+            metavar="X,Y,X,Y,…", help="Polygon roughly along an object's outline; repeatable."
+        ),
     ] = None,
     object_id: Annotated[
         Optional[list[int]],
         typer.Option(
             "--id",
             metavar="ID",
-            help="Of the object whose hints follow (or, if hints come first, came before); "
+            help="Id of the object whose hints follow (or, if hints come first, came before); "
             "repeatable. [default: 1, 2, …, a new one with every box or polygon]",
             min=1,
             max=255,
@@ -83,8 +89,8 @@ def mask(
         Optional[str],
         typer.Option(
             metavar="T",
-            help="Instead of hints: what differs from an even backdrop by T (Lab, some 5 to 50) "
-            "or auto.",
+            help="Instead of hints: take what differs from an even backdrop by T (in Lab, about 5 "
+            "to 50), or auto.",
         ),
     ] = None,
     output: Annotated[
@@ -93,7 +99,7 @@ def mask(
             "--output",
             "-o",
             metavar="PATH",
-            help="PNG, or a folder for NNNNN.png. [default: NAME.first.png beside the video]",
+            help="PNG file, or a folder for NNNNN.png. [default: NAME.first.png beside the video]",
             show_default=False,
         ),
     ] = None,
@@ -156,7 +162,7 @@ def _check(asked: _Asked) -> None:
     show, output = asked.show, asked.output
     hints = asked.hints.by_object()  # with the frame's size once more
     if show and (hints or asked.threshold is not None):
-        raise UsageError("--show makes no mask", "leave out the hints, or --show")
+        raise UsageError("--show makes no mask", "remove the hints, or --show")
     if not show and bool(hints) == (asked.threshold is not None):
         shown = command("livos", "mask", typed(asked.video), "--show")
         raise UsageError(
@@ -170,7 +176,7 @@ def _check(asked: _Asked) -> None:
     ending = "" if output is None or output.is_dir() else output.suffix.lower()
     if ending and ending not in suffixes:
         said = "is no picture" if show else "is no PNG"
-        raise UsageError(f"-o {output} {said}", "name it .jpg" if show else "masks are index PNGs")
+        raise UsageError(f"-o {output} {said}", "name it .jpg" if show else "name it .png")
 
 
 def _show(asked: _Asked) -> _Made:
@@ -217,7 +223,9 @@ def _limit(threshold: str | None) -> float | None:
     try:
         return float(threshold)
     except ValueError:
-        raise UsageError(f"--threshold {threshold} is no number", "give like 20, or auto") from None
+        raise UsageError(
+            f"--threshold {threshold} is not a number", "give one like 20, or auto"
+        ) from None
 
 
 def _places(video: str, frame: int, output: Path | None) -> tuple[Path, Path]:
@@ -245,7 +253,7 @@ def _check_only(video: str, frame: int, png: Path) -> None:
     there = key_masks(png.parent, video) if png.parent.is_dir() else None
     if other := [path for path in (there.named(frame) if there else ()) if path != png]:
         raise OutputError(
-            f"{other[0]} is a mask of frame {frame} already",
+            f"{other[0]} is already a mask of frame {frame}",
             "remove it, or choose another folder with -o",
         )
 

@@ -32,7 +32,7 @@ def in_one(request: SegmentRequest) -> Report:
     check_exists(video)
     check_mask_exists(mask)
     if str(request.output.output) == "-" and request.as_json:
-        raise UsageError("-o - and --json both write to stdout", "leave one of them")
+        raise UsageError("-o - and --json both write to stdout", "remove one of them")
     plan_outputs(video, mask, request.output)
     options, said = settle(request.options, mask, video)
 
@@ -88,7 +88,9 @@ def in_stretches(request: SegmentRequest) -> Report:
     video, mask, where = request.video, Path(request.mask), request.where
     check_exists(video)
     if not is_repeatable(video):
-        raise UsageError(f"--split-at-masks: {video} cannot be read twice", "save it first")
+        raise UsageError(
+            f"--split-at-masks: {video} cannot be read twice", "save it to a file first"
+        )
     check_mask_exists(mask)
     # On the CPU: here the results are only written.
     model, path = load_located(where.weights, device="cpu", precision="fp32")

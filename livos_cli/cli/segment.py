@@ -93,7 +93,7 @@ def segment(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """From the mask of the first frame to that of every frame."""
+    """Make the mask of every frame from that of the first."""
     _check_named(videos, listed, mask)
     origin = Position.parse(from_, "--from", bare="f") if from_ else Position()
     drops, drop_times = parse_drops(drop or ())
@@ -163,15 +163,17 @@ def _checked(request: SegmentRequest) -> SegmentRequest:
     options, many, ray = request.options, request.many, request.ray
     palette_of(request.output.look.palette)
     if options.start and options.end and not options.start.before(options.end):
-        raise UsageError("--end is not after --start", "the range holds no frame")
+        raise UsageError("--end is not after --start", "give a later --end")
     if ray.engine not in ("plain", "ray"):
-        raise UsageError(f"unknown engine '{ray.engine}'", "it is plain or ray")
+        raise UsageError(f"unknown engine '{ray.engine}'", "use plain or ray")
     several = is_batch(list(request.videos), many.listed, many.recursive)
     output = with_default(request.output, many=several)
     if ray.devices:
         ray = replace(ray, engine="ray")
     if ray.split_at_masks and several:
-        raise UsageError("--split-at-masks takes one video", "leave it out for many")
+        raise UsageError(
+            "--split-at-masks takes one video", "give one video, or remove --split-at-masks"
+        )
     as_batch = several or (ray.engine == "ray" and not ray.split_at_masks)
     if not as_batch and (many.dry_run or many.fail_fast or many.report is not None):
         raise UsageError(

@@ -24,15 +24,16 @@ def train(
         typer.Option(
             "--data",
             metavar="KIND[:PATH][@SHARE]",
-            help="Repeatable: davis16, davis17, ytvos, mose, lvos or folder (benchmarks), pairs "
-            "(NAME.mp4 with NAME.masks.mkv), images (folder or zip of images with PNG masks), "
-            "procedural. SHARE: of the clips, relative to the others; 1 if not given.",
+            help="What to train on, repeatable: davis16, davis17, ytvos, mose, lvos or folder "
+            "(benchmarks), pairs (NAME.mp4 with NAME.masks.mkv), images (folder or zip of images "
+            "with PNG masks), procedural. SHARE: of the clips, relative to the others; 1 if not "
+            "given.",
         ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="RUN", help="The run's folder; a run there is continued."
+            "--output", "-o", metavar="RUN", help="The run's folder; a run that is there resumes."
         ),
     ],
     init: Annotated[
@@ -47,8 +48,9 @@ def train(
         Optional[str],
         typer.Option(
             metavar="NAME",
-            help="base, small, tiny, or lite, whose image encoder has seen ImageNet. With --init: "
-            "take over what has the same shape. [default: that of --init, or tiny]",
+            help="base, small, tiny, or lite, whose image encoder was trained on ImageNet. With "
+            "--init: take over the weights that have the same shape. [default: that of --init, or "
+            "tiny]",
             show_default=False,
         ),
     ] = None,
@@ -65,11 +67,13 @@ def train(
     ] = "paper",
     steps: Annotated[
         Optional[int],
-        typer.Option(help="In all, an earlier part of the run counted.", show_default=False),
+        typer.Option(help="Steps in all, those before a resume counted.", show_default=False),
     ] = None,
     minutes: Annotated[
         Optional[float],
-        typer.Option(help="Stop cleanly after so long, with a checkpoint.", show_default=False),
+        typer.Option(
+            help="Stop cleanly after so many minutes, with a checkpoint.", show_default=False
+        ),
     ] = None,
     settings: Annotated[
         Optional[list[str]],
@@ -83,21 +87,27 @@ def train(
         ),
     ] = None,
     height: Annotated[
-        int, typer.Option(metavar="PIXELS", help="Rows at which sequences are kept.", min=64)
+        int,
+        typer.Option(
+            metavar="PIXELS", help="Height at which sequences are kept in memory.", min=64
+        ),
     ] = 400,
     memory: Annotated[
-        float, typer.Option(metavar="GIB", help="For decoded frames, of each process.", min=0.001)
+        float,
+        typer.Option(metavar="GIB", help="Memory for decoded frames, per process.", min=0.001),
     ] = 8.0,
     workers: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Processes that draw clips ahead; -1: by the number of cores.", min=-1
+            metavar="N",
+            help="Processes that prepare clips ahead; -1: by the number of cores.",
+            min=-1,
         ),
     ] = -1,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Train a network, or go on with a run. On several GPUs: torchrun ... -m livos_cli train ..."""
+    """Train a network, or resume a run. On several GPUs: torchrun ... -m livos_cli train ..."""
     from livos_cli.training.options import resolve
 
     asked = _Asked(
