@@ -130,15 +130,24 @@ def segment(
         options=options,
         output=run_options,
         where=Where(weights, device, precision),
-        many=ManyVideos(listed, recursive, dry_run, fail_fast, report),
+        many=ManyVideos(
+            listed=listed,
+            recursive=recursive,
+            dry_run=dry_run,
+            fail_fast=fail_fast,
+            report=report,
+        ),
         ray=OnRay(
-            engine, address, gpus_per_task, tuple(devices.split(",")) if devices else (),
-            split_at_masks,
+            engine=engine,
+            address=address,
+            gpus_per_task=gpus_per_task,
+            devices=tuple(devices.split(",")) if devices else (),
+            split_at_masks=split_at_masks,
         ),
         checkpoint=checkpoint,
         as_json=as_json,
         quiet=quiet,
-    )  # fmt: skip
+    )
     _run(_checked(request))
 
 
