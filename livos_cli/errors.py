@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from livos_cli.redact import redact
 
 __all__ = [
@@ -75,6 +77,15 @@ class ShortMemoryError(LivosError):
 
 
 class InterruptionError(LivosError):
-    """Stopped because that was asked for; what is needed to go on is on disk."""
+    """Stopped because that was asked for; what is needed to resume is on disk.
 
-    exit_code = 130
+    Args:
+        message: what was stopped, without a final stop.
+        hint: how to resume; may be empty.
+        received: number of the signal that asked for it; the exit code is 128 more, as in shells.
+    """
+
+    def __init__(self, message: str, hint: str = "", received: int = signal.SIGINT) -> None:
+        super().__init__(message, hint)
+        self.args = (self.message, self.hint, int(received))  # see LivosError
+        self.exit_code = 128 + int(received)

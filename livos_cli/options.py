@@ -61,7 +61,7 @@ class Position:
             text: what the user gave.
             option: where, for the error.
             bare: what a whole number alone is. Options that took frame numbers before they took
-                times go on to read it as one.
+                times still read it as one.
 
         Raises:
             UsageError: the text is none of these.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import sys
 from contextlib import suppress
 from typing import Annotated, NoReturn
@@ -13,8 +12,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from livos_cli.cli import bench, evaluate, info, mask, segment, train, weights
+from livos_cli.cli.hints import OrderedCommand
 from livos_cli.cli.panels import PanelCommand
-from livos_cli.cli.signals import heeded
+from livos_cli.cli.signals import exit_on_request
 from livos_cli.cli.streams import complain, reserve_streams, show_traceback
 from livos_cli.errors import LivosError, ReaderGoneError
 from livos_cli.redact import redact, redact_logs
@@ -37,7 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment", cls=PanelCommand, epilog=segment.EXAMPLES)(segment.segment)
-app.command("mask", cls=mask.OrderedCommand)(mask.mask)
+app.command("mask", cls=OrderedCommand)(mask.mask)
 app.command("info")(info.info)
 app.command("bench")(bench.bench)
 app.command("eval")(evaluate.evaluate)
@@ -67,9 +67,7 @@ def main() -> None:
     """Run, and turn every error a user can cause into one line and an exit code."""
     reserve_streams()
     redact_logs()
-    # A polite kill or a closed terminal cleans up as Ctrl-C does; shells report 128 + the signal.
-    for number in heeded(("SIGTERM", "SIGHUP")):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    exit_on_request()
     stdout = sys.stdout
     try:
         code = app(prog_name="livos", standalone_mode=False)

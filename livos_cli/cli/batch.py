@@ -20,55 +20,30 @@ from livos_cli.cli.common import (
     terms_line,
     warn,
 )
+from livos_cli.cli.progress import Bars
+from livos_cli.cli.request import SegmentRequest
 from livos_cli.cli.signals import Stop
 from livos_cli.errors import InterruptionError, UsageError
-from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.redact import redact
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
     from livos_cli.batch.discover import Item
     from livos_cli.batch.plan import Batch, Record
     from livos_cli.pipeline.report import Begin, Progress
 
-__all__ = ["BatchRequest", "run_batch"]
+__all__ = ["run_batch"]
 
 FAILURES_SHOWN = 20
 MOST_LOCKS = 100
 
 
-@dataclass(frozen=True)
-class BatchRequest:
-    """What was asked for, beside what one video is asked for too."""
-
-    videos: list[str]
-    listed: str | None  # file of names, or -
-    recursive: bool
-    mask: str
-    options: SegmentOptions
-    output: RunOptions
-    weights: str
-    device: str
-    precision: str
-    checkpoint: float
-    dry_run: bool
-    fail_fast: bool
-    report: Path | None
-    engine: str
-    address: str | None
-    gpus_per_task: float
-    devices: tuple[str, ...]
-    as_json: bool
-    quiet: bool
-
-
-def run_batch(request: BatchRequest) -> int:
+def run_batch(request: SegmentRequest) -> int:
     """Plan, do, report; returns the exit code."""
     from livos_cli.batch.discover import discover
 
     _check(request)
-    items = discover(_names(request), request.mask, request.output, recursive=request.recursive)
+    many = request.many
+    items = discover(_names(request), request.mask, request.output, recursive=many.recursive)
 
     from livos_cli.batch.plan import Batch, ReportFile, settle
     from livos_cli.files.lock import locked
@@ -77,10 +52,10 @@ def run_batch(request: BatchRequest) -> int:
     batch = Batch(
         request.options,
         request.output,
-        sha256_of(locate(request.weights)),
+        sha256_of(locate(request.where.weights)),
         request.checkpoint,
     )
-    if request.dry_run:
+    if many.dry_run:
         return _show_plan(((i, settle(i, batch, tidy=False)) for i in items), request)
     target = request.output.output
     folders = {target.absolute()} if target is not None else {item.folder for item in items}
@@ -88,29 +63,29 @@ def run_batch(request: BatchRequest) -> int:
         # Where there are many, each video's own lock must do: files cannot be open without limit.
         for folder in sorted(folders)[:MOST_LOCKS]:
             stack.enter_context(locked(folder))
-        report = ReportFile(
-            request.report or (request.output.output or Path.cwd()) / "report.jsonl"
-        )
+        report = ReportFile(many.report or (request.output.output or Path.cwd()) / "report.jsonl")
         display = stack.enter_context(BatchDisplay(request, len(items)))
-        stop = stack.enter_context(Stop(quiet=request.quiet))
-        records = stack.enter_context(closing(_records(items, batch, request, display, stop)))
         try:
-            for record in records:
-                display.ended(record)
-                if problem := report.add(record):
-                    display.warn(problem)
-                if request.fail_fast and record.status == "failed":
-                    break
+            with (
+                Stop(quiet=request.quiet) as stop,
+                closing(_records(items, batch, request, display, stop)) as records,
+            ):
+                for record in records:
+                    display.ended(record)
+                    if problem := report.add(record):
+                        display.warn(problem)
+                    if many.fail_fast and record.status == "failed":
+                        break
         except (InterruptionError, KeyboardInterrupt, SystemExit) as error:
             display.close(report.path, interrupted=True)
             if isinstance(error, InterruptionError):
-                return stop.exit_code
+                return error.exit_code
             raise
     display.close(report.path)
     return 1 if display.counts["failed"] else 0
 
 
-def _check(request: BatchRequest) -> None:
+def _check(request: SegmentRequest) -> None:
     from livos_cli.outputs.paths import names_a_file
 
     output = request.output
@@ -121,41 +96,42 @@ def _check(request: BatchRequest) -> None:
         raise UsageError(f"-o {target} names a file", "give a folder for several videos")
     if output.preview is not None and output.preview.parent != Path():
         raise UsageError(
-            f"--preview {output.preview}: of several videos, each has its own beside its outputs",
+            f"--preview {output.preview}: each of several videos has its own, beside its outputs",
             "give a name alone, like sheet.png; it becomes VIDEO.sheet.png",
         )
     if request.options.latency_first:
-        raise UsageError("--latency-first is for a live source", "leave it out")
+        raise UsageError("--latency-first is for a live source", "remove it")
 
 
-def _names(request: BatchRequest) -> list[str]:
+def _names(request: SegmentRequest) -> list[str]:
     """All that is named on the command line and in the list."""
     from livos_cli.batch.discover import read_list
     from livos_cli.errors import InputError
 
     names = list(request.videos)
-    if request.listed is not None:
+    listed = request.many.listed
+    if listed is not None:
         try:
-            if request.listed == "-":
+            if listed == "-":
                 if sys.stdin is None:
                     raise InputError("stdin is closed", "pipe a list into it, or give --list FILE")
                 data = sys.stdin.buffer.read()
             else:
-                data = Path(request.listed).read_bytes()
+                data = Path(listed).read_bytes()
         except OSError as error:
             raise InputError(
-                f"the list {request.listed} cannot be read ({error.strerror})", "check the path"
+                f"the list {listed} cannot be read ({error.strerror})", "check the path"
             ) from None
         names += read_list(data)
     if "-" in names:
-        raise UsageError("- is one video, from stdin", "--list - takes names from stdin")
+        raise UsageError("- is one video, from stdin", "use --list - to read names from stdin")
     return names
 
 
 def _records(
     items: list[Item],
     batch: Batch,
-    request: BatchRequest,
+    request: SegmentRequest,
     display: BatchDisplay,
     stop: Stop,
 ) -> Generator[Record]:
@@ -171,14 +147,10 @@ def _records(
     if not todo:
         return
     stop.armed = True
-    if request.engine == "ray":
-        from livos_cli.batch.ray_cluster import Cluster, work_on_ray
+    if request.ray.engine == "ray":
+        from livos_cli.batch.ray_cluster import work_on_ray
 
-        cluster = Cluster(
-            request.address, request.weights, request.device, request.precision,
-            request.gpus_per_task, request.devices,
-        )  # fmt: skip
-        with closing(work_on_ray(todo, batch, cluster, stop=stop)) as records:
+        with closing(work_on_ray(todo, batch, request.cluster(), stop=stop)) as records:
             for record in records:
                 display.say_terms()
                 yield record
@@ -186,18 +158,19 @@ def _records(
     from livos_cli.batch.work import work
     from livos_cli.weights.load import load_model
 
-    model = load_model(request.weights, device=request.device, precision=request.precision)
-    display.stop = stop
+    where = request.where
+    model = load_model(where.weights, device=where.device, precision=where.precision)
+    watcher = _Watcher(display, stop)
     display.say_terms()
     for item in todo:
         if stop():
             raise InterruptionError("interrupted between two videos")
         stop.armed = True
         display.next(item)
-        yield work(item, batch, model, stop=stop, watcher=display)
+        yield work(item, batch, model, stop=stop, watcher=watcher)
 
 
-def _show_plan(planned: Iterable[tuple[Item, Record | None]], request: BatchRequest) -> int:
+def _show_plan(planned: Iterable[tuple[Item, Record | None]], request: SegmentRequest) -> int:
     """A line a video, on stdout."""
     import json
 
@@ -221,15 +194,30 @@ def _show_plan(planned: Iterable[tuple[Item, Record | None]], request: BatchRequ
     return 1 if counts["fail"] else 0
 
 
+@dataclass(frozen=True)
+class _Watcher:
+    """Of the videos that are done here: shows how each goes, and whether it can be stopped."""
+
+    display: BatchDisplay
+    stop: Stop
+
+    def begin(self, begin: Begin) -> None:
+        self.stop.armed = begin.resumed is not None  # what has no checkpoints is not stopped so
+        self.display.begin(begin)
+
+    def frame(self, progress: Progress) -> None:
+        self.display.frame(progress)
+
+
 class BatchDisplay:
     """On a terminal a bar for all and one for the current video; elsewhere a line a video."""
 
-    def __init__(self, request: BatchRequest, total: int) -> None:
+    def __init__(self, request: SegmentRequest, total: int) -> None:
         self._request, self._total = request, total
         self._console = stderr_console()
         self._stdout = sys.stdout
-        self._bar: Bar | None = None
-        self.stop: Stop | None = None
+        self._bars = Bars(self._console, quiet=request.quiet)
+        self._name = ""  # of the current video
         self.counts: Counter[str] = Counter()
         self._failures: list[Record] = []
         self._doubtful = 0
@@ -237,45 +225,29 @@ class BatchDisplay:
         self._terms_said = request.quiet
 
     def __enter__(self) -> BatchDisplay:
-        if self._console.is_terminal and not self._request.quiet:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=None),
-                TextColumn("{task.fields[extra]}", markup=False),
-                TimeRemainingColumn(compact=True),
-                console=self._console,
-                transient=True,
-                expand=True,
-            )
-            self._all = self._bar.add_task("all", total=self._total, extra=f"0/{self._total}")
-            self._one = self._bar.add_task("", total=None, extra="", visible=False)
-            self._bar.start()
+        self._bars.show("all", self._total, name="all")
+        self._bars.update("all", 0, f"0/{self._total}")
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._bars.close()
 
     def next(self, item: Item) -> None:
-        if self._bar is not None:
-            name = printable(item.stem)
-            short_name = name if len(name) <= 20 else f"{name[:19]}…"
-            self._bar.reset(self._one, description=short_name, extra="", visible=True)
+        """Show the bar of a video that is worked on next."""
+        name = printable(item.stem)
+        self._name = name if len(name) <= 20 else f"{name[:19]}…"
+        self._bars.show("video", None, name=self._name)
 
     def begin(self, begin: Begin) -> None:
-        if self.stop is not None:  # what has no checkpoints does not stop at a frame
-            self.stop.armed = begin.resumed is not None
-        if self._bar is not None:
-            total = begin.frames + begin.back if begin.frames else None
-            self._bar.update(self._one, total=total)
+        """The video's length is known."""
+        total = begin.frames + begin.back if begin.frames else None
+        self._bars.show("video", total, name=self._name)
 
     def frame(self, progress: Progress) -> None:
-        if self._bar is not None:
-            done = progress.done + progress.back
-            rate = done / max(progress.seconds, 1e-6)
-            self._bar.update(self._one, completed=done, extra=f"{done}, {rate:.1f} fps")
+        """Show how far the video is."""
+        done = progress.done + progress.back
+        rate = done / max(progress.seconds, 1e-6)
+        self._bars.update("video", done, f"{done}, {rate:.1f} fps")
 
     def warn(self, text: str) -> None:
         if not self._warned:
@@ -290,7 +262,7 @@ class BatchDisplay:
         from livos_cli.weights.locate import locate
         from livos_cli.weights.terms import terms_of
 
-        weights = self._request.weights
+        weights = self._request.where.weights
         if line := terms_line(weights, terms_of(weights, locate(weights))):
             self._console.print(line, markup=False)
 
@@ -301,8 +273,7 @@ class BatchDisplay:
         count = sum(self.counts.values())
         if record.status == "failed" and len(self._failures) < FAILURES_SHOWN:
             self._failures.append(record)
-        if self._bar is not None:
-            self._bar.update(self._all, completed=count, extra=f"{count}/{self._total}")
+        self._bars.update("all", count, f"{count}/{self._total}")
         name = printable(record.video, longest=LONGEST // 4)  # leaves room for what is said of it
         for warning in record.warnings:
             warn(self._console, f"{name}: {warning}")
@@ -320,7 +291,7 @@ class BatchDisplay:
 
     def _result(self, line: str) -> None:
         """To stdout; where that is the terminal with the bars on it, above them."""
-        if self._bar is not None and self._stdout is not None and self._stdout.isatty():
+        if self._bars.drawn and self._stdout is not None and self._stdout.isatty():
             from rich.text import Text
 
             self._console.print(Text(line))  # as it is: JSON, or made safe already
@@ -329,8 +300,7 @@ class BatchDisplay:
 
     def close(self, report: Path, *, interrupted: bool = False) -> None:
         """The closing table."""
-        self.__exit__()
-        self._bar = None
+        self._bars.close()
         left = self._total - sum(self.counts.values())
         if not self._request.quiet:
             from rich.table import Table

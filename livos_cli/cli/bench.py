@@ -39,7 +39,7 @@ def bench(
     ] = "480",
     objects: Annotated[str, typer.Option(help="Numbers of objects.")] = "1",
     frames: Annotated[
-        str, typer.Option(help="Numbers of frames counted; memory is noted at 10, 100, 1000.")
+        str, typer.Option(help="Numbers of frames to measure; memory is noted at 10, 100, 1000.")
     ] = "20",
     precision: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
@@ -47,22 +47,26 @@ def bench(
         Optional[list[str]],
         typer.Option(
             metavar="WHAT",
-            help="softmax (space-time memory matching) or reference (the plain float32 network) "
-            "beside it; repeatable.",
+            help="Also measure softmax (space-time memory matching) or reference (the plain "
+            "float32 network); repeatable.",
         ),
     ] = None,
     every: Annotated[
-        int, typer.Option(help="softmax: one frame of so many is remembered.", min=1)
+        int, typer.Option(help="softmax only: remember one frame in so many.", min=1)
     ] = 5,
     memory_budget: MemoryBudget = None,
-    long: Annotated[bool, typer.Option("--long", help="10,000 frames.")] = False,
-    graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Replay frames as graphs.")] = False,
+    long: Annotated[bool, typer.Option("--long", help="Run 10,000 frames.")] = False,
+    graphs: Annotated[
+        bool, typer.Option("--cuda-graphs", help="Replay frames as CUDA graphs.")
+    ] = False,
     files: Annotated[
-        bool, typer.Option("--files/--no-files", help="Also from a video file to a mask file.")
+        bool,
+        typer.Option("--files/--no-files", help="Also measure from a video file to a mask file."),
     ] = True,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: PyTorch's choice.", min=0)] = 0,
     plot: Annotated[
-        Optional[Path], typer.Option(metavar="PNG", help="Draw time and memory (extra: plot).")
+        Optional[Path],
+        typer.Option(metavar="PNG", help="Draw time and memory (needs livos[plot])."),
     ] = None,
     profile: Annotated[
         Optional[Path],
@@ -79,20 +83,17 @@ def bench(
 
     Lists are separated by commas; every combination is run, each in a process of its own.
     """
-    from livos_cli.errors import OutputError
-
-    for path in (plot, profile):
-        if path is not None and path.exists() and not overwrite:
-            raise OutputError(f"{path} exists already", "use -y to overwrite it")
+    _check_free(plot, profile, overwrite=overwrite)
+    lists = {
+        "network": network,
+        "size": size,
+        "objects": objects,
+        "frames": "10000" if long else frames,
+        "precision": precision,
+        "device": device,
+    }
     settings = _settings(
-        {
-            "network": network,
-            "size": size,
-            "objects": objects,
-            "frames": "10000" if long else frames,
-            "precision": precision,
-            "device": device,
-        },
+        lists,
         ["livos", *(compare or [])],
         budget=parse_bytes(memory_budget) if memory_budget else None,
         every=every,
@@ -102,16 +103,33 @@ def bench(
     )
     if floors:
         _floors(settings, as_json=as_json)
-        return
-    console = stderr_console()
-    if profile is not None:
-        from livos_cli.bench.measure import trace
+    elif profile is not None:
+        _trace(settings[0], profile)
+    elif not _measure(settings, plot, as_json=as_json):
+        raise typer.Exit(1)
 
-        trace(settings[0], profile)
-        say(short(profile))
-        return
+
+def _check_free(*paths: Path | None, overwrite: bool) -> None:
+    """Raises OutputError where there is something already."""
+    from livos_cli.errors import OutputError
+
+    for path in paths:
+        if path is not None and path.exists() and not overwrite:
+            raise OutputError(f"{path} exists already", "use -y to overwrite it")
+
+
+def _trace(setting: Setting, path: Path) -> None:
+    from livos_cli.bench.measure import trace
+
+    trace(setting, path)
+    say(short(path))
+
+
+def _measure(settings: list[Setting], plot: Path | None, *, as_json: bool) -> bool:
+    """Measure, print and draw; whether all of it could be measured."""
     from livos_cli.bench.run import run_all
 
+    console = stderr_console()
     results = []
     for count, result in enumerate(run_all(settings), start=1):
         results.append(result)
@@ -126,34 +144,26 @@ def bench(
 
         draw(results, plot)
         say(short(plot))
-    if any(result.problem for result in results):
-        raise typer.Exit(1)
+    return not any(result.problem for result in results)
 
 
 def _settings(lists: dict[str, str], modes: list[str], **others: object) -> list[Setting]:
-    """Every combination of the lists."""
-    from livos_cli.bench.settings import MODES, Setting, parse_size
-    from livos_cli.device import resolve_device, resolve_precision
-    from livos_cli.errors import UsageError
-    from livos_cli.network import PRESETS
+    """Every combination of the lists.
+
+    Args:
+        lists: by the option's name, its values separated by commas.
+        modes: some of `bench.settings.MODES`.
+        others: what all settings share.
+
+    Raises:
+        UsageError: a value is none that its option takes.
+    """
+    from livos_cli.bench.settings import Setting, parse_size
 
     parts = {
         name: [x.strip() for x in text.split(",") if x.strip()] for name, text in lists.items()
     }
-    for name, values in parts.items():
-        if not values:
-            raise UsageError(f"--{name} is empty", f"see `livos bench --help` for --{name}")
-    if bad := [mode for mode in modes if mode not in MODES]:
-        raise UsageError(f"unknown comparison '{bad[0]}'", "--compare takes softmax, reference")
-    if bad := [name for name in parts["network"] if name not in PRESETS]:
-        raise UsageError(f"unknown network '{bad[0]}'", f"--network takes {', '.join(PRESETS)}")
-    for name, most in (("objects", 255), ("frames", 10**6)):
-        for text in parts[name]:
-            if not text.isdecimal() or not 1 <= int(text) <= most:
-                raise UsageError(f"--{name} takes counts, not '{text}'", f"give 1 to {most}")
-    for name in parts["device"]:
-        for precision in parts["precision"]:
-            resolve_precision(precision, resolve_device(name))
+    _check_lists(parts, modes)
     settings = []
     for network, size, objects, frames, precision, device in product(
         *(parts[name] for name in ("network", "size", "objects", "frames", "precision", "device"))
@@ -175,6 +185,28 @@ def _settings(lists: dict[str, str], modes: list[str], **others: object) -> list
                 )
             )
     return list(dict.fromkeys(settings))
+
+
+def _check_lists(parts: dict[str, list[str]], modes: list[str]) -> None:
+    from livos_cli.bench.settings import MODES
+    from livos_cli.device import resolve_device, resolve_precision
+    from livos_cli.errors import UsageError
+    from livos_cli.network import PRESETS
+
+    for name, values in parts.items():
+        if not values:
+            raise UsageError(f"--{name} is empty", f"see `livos bench --help` for --{name}")
+    if bad := [mode for mode in modes if mode not in MODES]:
+        raise UsageError(f"unknown comparison '{bad[0]}'", "--compare takes softmax, reference")
+    if bad := [name for name in parts["network"] if name not in PRESETS]:
+        raise UsageError(f"unknown network '{bad[0]}'", f"--network takes {', '.join(PRESETS)}")
+    for name, most in (("objects", 255), ("frames", 10**6)):
+        for text in parts[name]:
+            if not text.isdecimal() or not 1 <= int(text) <= most:
+                raise UsageError(f"--{name} takes counts, not '{text}'", f"give 1 to {most}")
+    for name in parts["device"]:
+        for precision in parts["precision"]:
+            resolve_precision(precision, resolve_device(name))
 
 
 def _floors(settings: list[Setting], *, as_json: bool) -> None:

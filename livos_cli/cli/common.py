@@ -107,14 +107,14 @@ MemoryBudget = Annotated[
     typer.Option(
         "--memory-budget",
         metavar="SIZE",
-        help="Memory for the network, like 3GiB; large frames are computed in strips to keep it. "
-        "[default: a share of what the device has free]",
+        help="Memory for the network, like 3GiB; large frames are computed in strips to stay "
+        "below it. [default: a share of what the device has free]",
         show_default=False,
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", "-y", help="Replace existing outputs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, one object a line.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, one object per line.")]
 
 
 def printable(text: str, *, keep: str = "", longest: int | None = LONGEST) -> str:

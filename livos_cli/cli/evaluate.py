@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
@@ -51,12 +52,12 @@ def evaluate(
         str, typer.Option(metavar="A,B", help="Only these sequences.", show_default=False)
     ] = "",
     resolution: Annotated[
-        str, typer.Option(metavar="NAME", help="Of DAVIS: 480p or Full-Resolution.")
+        str, typer.Option(metavar="NAME", help="DAVIS only: 480p or Full-Resolution.")
     ] = "480p",
     all_frames: Annotated[
         bool,
         typer.Option(
-            "--all-frames", help="YouTube-VOS: run on SPLIT_all_frames, keep SPLIT's frames."
+            "--all-frames", help="YouTube-VOS only: run on SPLIT_all_frames, keep SPLIT's frames."
         ),
     ] = False,
     output: Annotated[
@@ -65,7 +66,7 @@ def evaluate(
             "--output",
             "-o",
             metavar="PATH",
-            help="Folder for predictions and scores; a run goes on where an earlier one stopped. "
+            help="Folder for predictions and scores; an interrupted run there resumes. "
             "[default: livos-eval/DATASET-SPLIT-WEIGHTS]",
             show_default=False,
         ),
@@ -86,7 +87,7 @@ def evaluate(
         Optional[str],
         typer.Option(
             metavar="NAME",
-            help="cumulative or gated, against what the weights say. [default: the weights']",
+            help="cumulative or gated, instead of what the weights say. [default: the weights']",
             show_default=False,
         ),
     ] = None,
@@ -94,69 +95,119 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict a benchmark's sequences, and score them where the truth is there."""
+    """Predict a benchmark's sequences, and score them where there is ground truth."""
+    _run(
+        _Asked(
+            root=root,
+            kind=kind,
+            split=split,
+            sequences=tuple(name for name in sequences.split(",") if name),
+            resolution=resolution,
+            all_frames=all_frames,
+            output=output,
+            weights=weights,
+            device=device,
+            precision=precision,
+            max_size=max_size,
+            long=long,
+            normaliser=normaliser,
+            overwrite=overwrite,
+            as_json=as_json,
+            quiet=quiet,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Which sequences are predicted, how, and what is said of it."""
+
+    root: Path
+    kind: str
+    split: str | None
+    sequences: tuple[str, ...]  # only these; none: all
+    resolution: str
+    all_frames: bool
+    output: Path | None
+    weights: str
+    device: str
+    precision: str
+    max_size: int | None
+    long: int  # frames; 0: each sequence once
+    normaliser: str | None
+    overwrite: bool
+    as_json: bool
+    quiet: bool
+
+
+def _run(asked: _Asked) -> None:
+    """Open the benchmark, load the network, predict, and print the scores."""
     from livos_cli.evaluation.score import require_scorer
 
     require_scorer()
-    from dataclasses import replace
-
     from livos_cli.datasets import open_dataset
     from livos_cli.errors import UsageError
     from livos_cli.evaluation.benchmark import claim
     from livos_cli.network.config import NORMALISERS
-    from livos_cli.version import VERSION
-    from livos_cli.weights.hub import sha256_of
     from livos_cli.weights.load import load_model
-    from livos_cli.weights.locate import locate
 
     dataset = open_dataset(
-        root,
-        kind,
-        split=split,
-        resolution=resolution,
-        only=[name for name in sequences.split(",") if name],
-        all_frames=all_frames,
+        asked.root,
+        asked.kind,
+        split=asked.split,
+        resolution=asked.resolution,
+        only=list(asked.sequences),
+        all_frames=asked.all_frames,
     )
-    if normaliser not in (None, *NORMALISERS):
-        raise UsageError(f"unknown normaliser '{normaliser}'", "use cumulative or gated")
-    model = load_model(weights, device=device, precision=precision)
-    if normaliser:
-        model.config = replace(model.config, normaliser=cast(Any, normaliser))
+    if asked.normaliser not in (None, *NORMALISERS):
+        raise UsageError(f"unknown normaliser '{asked.normaliser}'", "use cumulative or gated")
+    model = load_model(asked.weights, device=asked.device, precision=asked.precision)
+    if asked.normaliser:
+        model.config = replace(model.config, normaliser=cast(Any, asked.normaliser))
+    folder = asked.output or _default_folder(asked, dataset)
+    settings = _settings(asked, dataset, model)
+    claim(folder, settings, overwrite=asked.overwrite)
+    if asked.long:
+        _long(asked, dataset, model, folder)
+    else:
+        _benchmark(asked, dataset, model, folder, settings)
+
+
+def _default_folder(asked: _Asked, dataset: Dataset) -> Path:
+    weights = asked.weights
     label = Path(weights).stem if Path(weights).suffix else weights.replace("/", "-")
-    parts = (kind, dataset.split, label, normaliser, f"long{long}" if long else None)
-    folder = output or Path("livos-eval", "-".join(filter(None, parts)))
-    settings = {
-        "root": str(root.resolve()),
-        "dataset": kind,
+    long = f"long{asked.long}" if asked.long else None
+    parts = (asked.kind, dataset.split, label, asked.normaliser, long)
+    return Path("livos-eval", "-".join(filter(None, parts)))
+
+
+def _settings(asked: _Asked, dataset: Dataset, model: LiVOS) -> dict[str, Any]:
+    """All that predictions depend on: those made with others are not kept."""
+    from livos_cli.version import VERSION
+    from livos_cli.weights.hub import sha256_of
+    from livos_cli.weights.locate import locate
+
+    return {
+        "root": str(asked.root.resolve()),
+        "dataset": asked.kind,
         "split": dataset.split,
-        "resolution": resolution if kind.startswith("davis") else None,
-        "all_frames": all_frames,
-        "weights": weights,
-        "sha256": sha256_of(locate(weights)),
+        "resolution": asked.resolution if asked.kind.startswith("davis") else None,
+        "all_frames": asked.all_frames,
+        "weights": asked.weights,
+        "sha256": sha256_of(locate(asked.weights)),
         "normaliser": model.config.normaliser,
         "precision": str(model.dtype).split(".")[1],
         "device": model.device.type,
-        "max_size": model.config.size if max_size is None else max_size,
-        "long": long,
+        "max_size": model.config.size if asked.max_size is None else asked.max_size,
+        "long": asked.long,
         "livos": VERSION,
     }
-    claim(folder, settings, overwrite=overwrite)
-    if long:
-        _long(dataset, model, folder, long, max_size, as_json=as_json, quiet=quiet)
-    else:
-        _benchmark(dataset, model, folder, settings, max_size, as_json=as_json, quiet=quiet)
 
 
 def _benchmark(
-    dataset: Dataset,
-    model: LiVOS,
-    folder: Path,
-    settings: dict[str, Any],
-    max_size: int | None,
-    *,
-    as_json: bool,
-    quiet: bool,
+    asked: _Asked, dataset: Dataset, model: LiVOS, folder: Path, settings: dict[str, Any]
 ) -> None:
+    """Each sequence once."""
     from livos_cli.evaluation.benchmark import evaluate
     from livos_cli.evaluation.score import mean_score
 
@@ -166,20 +217,20 @@ def _benchmark(
     def tell(done: Done) -> None:
         nonlocal count
         count += 1
-        if quiet:
+        if asked.quiet:
             return
         score = f"J&F {mean_score(done.scores.values()).jf:.3f}" if done.scores else "no truth"
         speed = "done before" if done.again else f"{done.frames / done.seconds:.1f} fps"
         place = f"{count}/{len(dataset.sequences)}"
         console.print(f"{place} {done.name}: {score}, {speed}", markup=False)
 
-    result = evaluate(dataset, model, folder, settings, max_size=max_size, on_sequence=tell)
-    if as_json:
+    result = evaluate(dataset, model, folder, settings, max_size=asked.max_size, on_sequence=tell)
+    if asked.as_json:
         print((folder / "results.json").read_text().replace("\n", ""))
         return
     if result.overall is not None:
         _table(result)
-    if not quiet:
+    if not asked.quiet:
         say(short(folder / "results.csv"))
         if result.archive is not None:
             say(short(result.archive))
@@ -210,16 +261,8 @@ def _table(result: Evaluation) -> None:
     stdout_console().print(table)
 
 
-def _long(
-    dataset: Dataset,
-    model: LiVOS,
-    folder: Path,
-    length: int,
-    max_size: int | None,
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def _long(asked: _Asked, dataset: Dataset, model: LiVOS, folder: Path) -> None:
+    """Each sequence forward and backward."""
     from rich.table import Table
 
     from livos_cli.evaluation.long_run import BIN, evaluate_long
@@ -227,14 +270,16 @@ def _long(
     console = stderr_console()
 
     def tell(run: LongRun) -> None:
-        if not quiet:
+        if not asked.quiet:
             console.print(f"{run.name}: {run.first:.3f} to {run.last:.3f}", markup=False)
 
-    runs = evaluate_long(dataset, model, folder, length, max_size=max_size, on_sequence=tell)
+    runs = evaluate_long(
+        dataset, model, folder, asked.long, max_size=asked.max_size, on_sequence=tell
+    )
     count = len(runs)
     first, last = sum(r.first for r in runs) / count, sum(r.last for r in runs) / count
     ratio = last / first if first else None
-    if as_json:
+    if asked.as_json:
         for run in runs:
             print(json.dumps({"sequence": run.name, "bins": run.bins, "J": list(run.j)}))
         print(json.dumps({"first": first, "last": last, "ratio": ratio}))

@@ -56,7 +56,7 @@ def with_default(output: RunOptions, *, many: bool) -> RunOptions:
     if preferred is not None:
         return replace(output, save=(preferred,))
     raise UsageError(
-        f"-o {target} leaves open what is to be written there",
+        f"-o {target} does not say what to write there",
         f"add --save {fit[0]}" + (f" (or {', '.join(fit[1:])})" if fit[1:] else "")
         if fit
         else "name a .mp4 file (overlay), a .mkv file (mask) or a folder",

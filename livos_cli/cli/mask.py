@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
-from typer.core import TyperCommand
 
 from livos_cli.cli.common import (
     Json,
@@ -21,6 +21,7 @@ from livos_cli.cli.common import (
     typed,
     warn,
 )
+from livos_cli.cli.hints import GivenHints
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,19 +29,7 @@ if TYPE_CHECKING:
     from livos_cli.masks.first_mask import Hints
     from livos_cli.options import Position
 
-__all__ = ["OrderedCommand", "mask"]
-
-HINTS = ("box", "point", "polygon", "object_id")
-
-
-class OrderedCommand(TyperCommand):
-    """Remembers in which order options were given: an id belongs to the hints beside it."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
-        ctx.meta["order"] = [parameter.name for parameter in order]
-        rest: list[str] = super().parse_args(ctx, args)
-        return rest
+__all__ = ["mask"]
 
 
 def mask(
@@ -50,40 +39,46 @@ def mask(
         str,
         typer.Option(
             metavar="POS",
-            help="Which frame: its number, from 0 (123f or 123), or a time (12.5, 12s or 1:02).",
+            help="Which frame: its number, counted from 0 (123f or 123), or a time (12.5, 12s or "
+            "1:02).",
         ),
     ] = "0f",
     show: Annotated[
         bool,
         typer.Option(
             "--show",
-            help="Only write the frame with a grid of its coordinates, to read a box off it.",
+            help="Only write a picture of the frame with a grid of coordinates, to read a box "
+            "from it.",
         ),
     ] = False,
     box: Annotated[
         Optional[list[str]],
         typer.Option(
             metavar="X0,Y0,X1,Y1",
-            help="Around an object: left, top, right, bottom, in pixels or like 20%; repeatable.",
+            help="Box around an object: left, top, right, bottom, in pixels or like 20%; "
+            "repeatable.",
         ),
     ] = None,
     point: Annotated[
         Optional[list[str]],
         typer.Option(
             metavar="X,Y[,+|-]",
-            help="On the object; with ,- not on it. It belongs to the box before; repeatable.",
+            help="Point on the object, or (with ,-) not on it; belongs to the box before it. "
+            "Repeatable.",
         ),
     ] = None,
     polygon: Annotated[
         Optional[list[str]],
-        typer.Option(metavar="X,Y,X,Y,…", help="Roughly along an object's outline; repeatable."),
+        typer.Option(
+            metavar="X,Y,X,Y,…", help="Polygon roughly along an object's outline; repeatable."
+        ),
     ] = None,
     object_id: Annotated[
         Optional[list[int]],
         typer.Option(
             "--id",
             metavar="ID",
-            help="Of the object whose hints follow (or, if hints come first, came before); "
+            help="Id of the object whose hints follow (or, if hints come first, came before); "
             "repeatable. [default: 1, 2, …, a new one with every box or polygon]",
             min=1,
             max=255,
@@ -94,8 +89,8 @@ def mask(
         Optional[str],
         typer.Option(
             metavar="T",
-            help="Instead of hints: what differs from an even backdrop by T (Lab, some 5 to 50) "
-            "or auto.",
+            help="Instead of hints: take what differs from an even backdrop by T (in Lab, about 5 "
+            "to 50), or auto.",
         ),
     ] = None,
     output: Annotated[
@@ -104,7 +99,7 @@ def mask(
             "--output",
             "-o",
             metavar="PATH",
-            help="PNG, or a folder for NNNNN.png. [default: NAME.first.png beside the video]",
+            help="PNG file, or a folder for NNNNN.png. [default: NAME.first.png beside the video]",
             show_default=False,
         ),
     ] = None,
@@ -113,57 +108,111 @@ def mask(
     quiet: Quiet = False,
 ) -> None:
     """Make a mask of one frame from boxes, points or polygons, and a picture of it."""
-    from livos_cli.errors import OutputError, UsageError
     from livos_cli.options import Position
+
+    values = {"box": box, "point": point, "polygon": polygon, "object_id": object_id}
+    asked = _Asked(
+        video=video,
+        where=Position.parse(frame, "--frame", bare="f"),
+        show=show,
+        hints=GivenHints(values, ctx.meta["order"]),
+        threshold=threshold,
+        output=output,
+        overwrite=overwrite,
+    )
+    _check(asked)
+    made = _show(asked) if show else _draw(asked)
+    if as_json:
+        print(json.dumps({**made.told, "frame": made.frame, "next": made.following}))
+    elif not quiet:
+        for path in made.files:
+            say(short(path))
+        tail = "  with your object's left, top, right, bottom" if show else ""
+        stderr_console().print(f"frame {made.frame}; next: {made.following}{tail}")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Of which frame a mask or a picture is wanted, from what, and where to."""
+
+    video: str
+    where: Position
+    show: bool  # the frame with a grid, no mask
+    hints: GivenHints
+    threshold: str | None
+    output: Path | None
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What was written, and what is to be typed next."""
+
+    files: tuple[Path, ...]
+    frame: int
+    following: str
+    told: dict[str, Any]  # more for --json
+
+
+def _check(asked: _Asked) -> None:
+    """Find what can be known to fail before the video is opened."""
+    from livos_cli.errors import UsageError
     from livos_cli.video.container import check_exists
 
-    where = Position.parse(frame, "--frame", bare="f")
-    values = {"box": box, "point": point, "polygon": polygon, "object_id": object_id}
-    given = [(n, values[n]) for n in HINTS]
-    order = ctx.meta["order"]
-    hints = _grouped(given, order)  # before the video is opened; with its size once more
-    if show and (hints or threshold is not None):
-        raise UsageError("--show makes no mask", "leave out the hints, or --show")
-    if not show and bool(hints) == (threshold is not None):
+    show, output = asked.show, asked.output
+    hints = asked.hints.by_object()  # with the frame's size once more
+    if show and (hints or asked.threshold is not None):
+        raise UsageError("--show makes no mask", "remove the hints, or --show")
+    if not show and bool(hints) == (asked.threshold is not None):
+        shown = command("livos", "mask", typed(asked.video), "--show")
         raise UsageError(
             "give hints or --threshold",
             "--box, --polygon or --point say where the object is; "
-            f"`{command('livos', 'mask', typed(video), '--show')}` shows the frame's coordinates",
+            f"`{shown}` shows the frame's coordinates",
         )
-    limit = _limit(threshold)
-    check_exists(video)
+    _limit(asked.threshold)
+    check_exists(asked.video)
     suffixes = (".jpg", ".jpeg", ".png") if show else (".png",)
     ending = "" if output is None or output.is_dir() else output.suffix.lower()
     if ending and ending not in suffixes:
         said = "is no picture" if show else "is no PNG"
-        raise UsageError(f"-o {output} {said}", "name it .jpg" if show else "masks are index PNGs")
-    number, rgb = _read(video, where)
+        raise UsageError(f"-o {output} {said}", "name it .jpg" if show else "name it .png")
+
+
+def _show(asked: _Asked) -> _Made:
+    """Write the frame with a grid of its coordinates."""
+    number, rgb = _read(asked.video, asked.where)
+    picture = _grid_place(asked.video, number, asked.output)
+    _check_free(picture, overwrite=asked.overwrite)
+    _write_grid(rgb, picture)
+    following = _box_command(asked.video, number, rgb)
+    return _Made((picture,), number, following, {"picture": str(picture)})
+
+
+def _draw(asked: _Asked) -> _Made:
+    """Make the mask, and write it and a picture of it."""
+    video, output = asked.video, asked.output
+    number, rgb = _read(video, asked.where)
     png, picture = _places(video, number, output)
-    if show:
-        png = picture = _grid_place(video, number, output)
-    for path in (png, picture):
+    _check_free(png, picture, overwrite=asked.overwrite)
+    if output is not None and png.parent == output:
+        _check_only(video, number, png)
+    hints = asked.hints.by_object(*rgb.shape[:2])
+    ids, warnings = _make(rgb, hints, _limit(asked.threshold), png, picture)
+    for warning in warnings:
+        warn(stderr_console(), f"{warning}; look at {short(picture)}")
+    areas = {str(i): int((ids == i).sum()) for i in sorted(set(ids.ravel().tolist()) - {0})}
+    told = {"mask": str(png), "picture": str(picture), "areas": areas}
+    return _Made((png, picture), number, _segment_command(video, number, png, output), told)
+
+
+def _check_free(*paths: Path, overwrite: bool) -> None:
+    """Raises OutputError where there is something already."""
+    from livos_cli.errors import OutputError
+
+    for path in paths:
         if path.exists() and not overwrite:
             raise OutputError(f"{path} exists already", "use -y to overwrite it")
-    if not show and output is not None and png.parent == output:
-        _check_only(video, number, png)
-    if show:
-        _write_grid(rgb, picture)
-        following = _box_command(video, number, rgb)
-        told: dict[str, Any] = {"picture": str(picture)}
-    else:
-        ids, warnings = _make(rgb, _grouped(given, order, rgb), limit, png, picture)
-        for warning in warnings:
-            warn(stderr_console(), f"{warning}; look at {short(picture)}")
-        following = _segment_command(video, number, png, output)
-        areas = {str(i): int((ids == i).sum()) for i in sorted(set(ids.ravel().tolist()) - {0})}
-        told = {"mask": str(png), "picture": str(picture), "areas": areas}
-    if as_json:
-        print(json.dumps({**told, "frame": number, "next": following}))
-    elif not quiet:
-        for path in dict.fromkeys((png, picture)):
-            say(short(path))
-        tail = "  with your object's left, top, right, bottom" if show else ""
-        stderr_console().print(f"frame {number}; next: {following}{tail}")
 
 
 def _limit(threshold: str | None) -> float | None:
@@ -174,67 +223,9 @@ def _limit(threshold: str | None) -> float | None:
     try:
         return float(threshold)
     except ValueError:
-        raise UsageError(f"--threshold {threshold} is no number", "give like 20, or auto") from None
-
-
-def _grouped(
-    given: list[tuple[str, Optional[list[Any]]]],
-    order: list[str],
-    rgb: np.ndarray | None = None,
-) -> dict[int, Hints]:
-    """The hints of each object, by the order in which they stand on the command line.
-
-    Percentages are those of the frame `rgb`; without it they are only looked at.
-    """
-    from livos_cli.errors import UsageError
-    from livos_cli.masks.first_mask import Hints, in_pixels, parse_box, parse_point, parse_polygon
-
-    height, width = (100, 100) if rgb is None else rgb.shape[:2]
-    left = {name: list(values or ()) for name, values in given}
-    steps = [(name, left[name].pop(0)) for name in order if left.get(name)]
-    ids_lead = bool(steps) and steps[0][0] == "object_id"
-    ids_trail = not ids_lead and any(name == "object_id" for name, _ in steps)
-    groups: dict[int, Hints] = {}
-    current, hints = 0, Hints()
-
-    def close(object_id: int) -> None:
-        if object_id in groups:
-            raise UsageError(f"--id {object_id} is given twice", "one --id an object")
-        if hints == Hints():
-            raise UsageError(f"--id {object_id} has no hints", "give --box, --polygon or --point")
-        groups[object_id] = hints
-
-    for name, value in steps:
-        if name == "object_id":
-            if ids_trail:
-                close(value)
-                hints = Hints()
-            else:
-                if current:
-                    close(current)
-                current, hints = value, Hints()
-            continue
-        opens = name in ("box", "polygon") and (hints.box is not None or hints.polygon)
-        if opens and (ids_lead or ids_trail):
-            raise UsageError("two boxes or polygons for one --id", "one --id an object")
-        if opens:
-            close(len(groups) + 1)
-            hints = Hints()
-        new = dict(hints.__dict__)
-        if name == "box":
-            new["box"] = parse_box(in_pixels(value, width, height))
-        elif name == "polygon":
-            new["polygon"] = parse_polygon(in_pixels(value, width, height))
-        else:
-            at, on = parse_point(in_pixels(value, width, height))
-            side = "inside" if on else "outside"
-            new[side] = (*new[side], at)
-        hints = Hints(**new)
-    if ids_trail and hints != Hints():
-        raise UsageError("the last hints have no --id", "one --id an object")
-    if not ids_trail and (current or hints != Hints()):
-        close(current or len(groups) + 1)
-    return groups
+        raise UsageError(
+            f"--threshold {threshold} is not a number", "give one like 20, or auto"
+        ) from None
 
 
 def _places(video: str, frame: int, output: Path | None) -> tuple[Path, Path]:
@@ -262,7 +253,7 @@ def _check_only(video: str, frame: int, png: Path) -> None:
     there = key_masks(png.parent, video) if png.parent.is_dir() else None
     if other := [path for path in (there.named(frame) if there else ()) if path != png]:
         raise OutputError(
-            f"{other[0]} is a mask of frame {frame} already",
+            f"{other[0]} is already a mask of frame {frame}",
             "remove it, or choose another folder with -o",
         )
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from livos_cli.cli.corrections import correction
 from livos_cli.cli.progress import Display
+from livos_cli.cli.request import SegmentRequest
 from livos_cli.cli.signals import Stop
-from livos_cli.errors import InterruptionError, UsageError
-from livos_cli.options import Checkpointing, RunOptions, SegmentOptions
+from livos_cli.errors import UsageError
+from livos_cli.options import Checkpointing
 from livos_cli.redact import redact
 
 if TYPE_CHECKING:
@@ -19,19 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["as_told", "in_one", "in_stretches"]
 
 
-def in_one(
-    video: str,
-    mask: Path,
-    options: SegmentOptions,
-    run_options: RunOptions,
-    weights: str,
-    device: str,
-    precision: str,
-    checkpoint: float,
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> Report:
+def in_one(request: SegmentRequest) -> Report:
     """Segment a video from its first frame to its last, or what is asked for of it."""
     # What can be known to fail is found before torch and the weights are loaded.
     from livos_cli.masks.names import check_mask_exists
@@ -39,13 +28,13 @@ def in_one(
     from livos_cli.pipeline.positions import settle
     from livos_cli.video.container import check_exists
 
+    video, mask, where = request.video, Path(request.mask), request.where
     check_exists(video)
     check_mask_exists(mask)
-    streamed = str(run_options.output) == "-"
-    if streamed and as_json:
-        raise UsageError("-o - and --json both write to stdout", "leave one of them")
-    plan_outputs(video, mask, run_options)
-    options, said = settle(options, mask, video)
+    if str(request.output.output) == "-" and request.as_json:
+        raise UsageError("-o - and --json both write to stdout", "remove one of them")
+    plan_outputs(video, mask, request.output)
+    options, said = settle(request.options, mask, video)
 
     from livos_cli.pipeline.report import Begin, Observer
     from livos_cli.pipeline.run import run
@@ -53,52 +42,40 @@ def in_one(
     from livos_cli.weights.locate import sha256_of
     from livos_cli.weights.terms import terms_of
 
-    model, path = load_located(weights, device=device, precision=precision)
+    model, path = load_located(where.weights, device=where.device, precision=where.precision)
     display = Display(
-        quiet=quiet, weights=weights, precision=str(model.dtype).split(".")[1],
-        terms=terms_of(weights, path),
+        quiet=request.quiet, weights=where.weights, precision=str(model.dtype).split(".")[1],
+        terms=terms_of(where.weights, path),
     )  # fmt: skip
-    with Stop(quiet=quiet) as stop, display:
+    with Stop(quiet=request.quiet) as stop, display:
+        keep = None
+        if request.checkpoint:
+            keep = Checkpointing(sha256_of(path), request.checkpoint, stop=stop)
 
         def begin(begun: Begin) -> None:
             stop.armed = begun.resumed is not None
             display.warn(*said)
             display.begin(begun, options)
 
-        try:
-            report = run(
-                video,
-                mask,
-                model,
-                options,
-                run_options,
-                keep=Checkpointing(sha256_of(path), checkpoint, stop=stop) if checkpoint else None,
-                # Here, not below: where a kind is lost, the others are there, with their doubts.
-                observer=Observer(begin, display.frame, display.finish),
-            )
-        except InterruptionError as error:
-            error.exit_code = stop.exit_code
-            raise
+        report = run(
+            video,
+            mask,
+            model,
+            options,
+            request.output,
+            keep=keep,
+            # Here, not below: where a kind is lost, the others are there, with their doubts.
+            observer=Observer(begin, display.frame, display.finish),
+        )
     if options.raw is None:  # which `livos mask` does not read
         for line in correction(video, mask, report):
             display.note(line)
     return report
 
 
-def in_stretches(
-    video: str,
-    mask: Path,
-    options: SegmentOptions,
-    run_options: RunOptions,
-    weights: str,
-    device: str,
-    precision: str,
-    place: tuple[str | None, float, tuple[str, ...]],
-    *,
-    quiet: bool,
-) -> Report:
+def in_stretches(request: SegmentRequest) -> Report:
     """Segment a video in stretches between its masks, side by side, with Ray."""
-    from livos_cli.batch.ray_cluster import Cluster, stretches_on_ray
+    from livos_cli.batch.ray_cluster import stretches_on_ray
     from livos_cli.batch.split import plan_stretches, remove, results_of
     from livos_cli.masks.names import check_mask_exists
     from livos_cli.pipeline.report import Observer
@@ -108,39 +85,38 @@ def in_stretches(
     from livos_cli.weights.locate import sha256_of
     from livos_cli.weights.terms import terms_of
 
+    video, mask, where = request.video, Path(request.mask), request.where
     check_exists(video)
     if not is_repeatable(video):
-        raise UsageError(f"--split-at-masks: {video} cannot be read twice", "save it first")
+        raise UsageError(
+            f"--split-at-masks: {video} cannot be read twice", "save it to a file first"
+        )
     check_mask_exists(mask)
-    address, gpus_per_task, devices = place
     # On the CPU: here the results are only written.
-    model, path = load_located(weights, device="cpu", precision="fp32")
+    model, path = load_located(where.weights, device="cpu", precision="fp32")
+    network = f"{sha256_of(path)} {where.device} {where.precision}"
     stretches, warnings = plan_stretches(
-        Path(video), mask, options, run_options, f"{sha256_of(path)} {device} {precision}"
+        Path(video), mask, request.options, request.output, network
     )
-    terms = terms_of(weights, path)
-    display = Display(quiet=quiet, weights=weights, precision=precision, terms=terms)
-    for warning in warnings:
-        display.warn(warning)
-    cluster = Cluster(address, weights, device, precision, gpus_per_task, devices)
+    display = Display(
+        quiet=request.quiet, weights=where.weights, precision=where.precision,
+        terms=terms_of(where.weights, path),
+    )  # fmt: skip
+    display.warn(*warnings)
     todo = [stretch for stretch in stretches if not stretch.results.exists()]
     done = len(stretches) - len(todo)
-    with Stop(quiet=quiet) as stop, display:
+    with Stop(quiet=request.quiet) as stop, display:
         stop.armed = True
-        try:
-            for _ in stretches_on_ray(todo, cluster, stop=stop):
-                done += 1
-                display.note(f"{done} of {len(stretches)} stretches are tracked")
-        except InterruptionError as error:
-            error.exit_code = stop.exit_code
-            raise
+        for _ in stretches_on_ray(todo, request.cluster(), stop=stop):
+            done += 1
+            display.note(f"{done} of {len(stretches)} stretches are tracked")
         stop.armed = False
         report = run(
             video,
             mask,
             model,
-            options,
-            run_options,
+            request.options,
+            request.output,
             past=results_of(stretches),
             observer=Observer(display.begin, display.frame, display.finish),
         )

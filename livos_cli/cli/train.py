@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from livos_cli.cli.common import Device, Quiet, human, say, short, stderr_console, warn
+from livos_cli.cli.progress import Bars
+from livos_cli.cli.signals import Stop
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from livos_cli.training.loop import Stepped, Trained
+    from livos_cli.training.options import TrainOptions
 
 
 def train(
@@ -22,15 +24,16 @@ def train(
         typer.Option(
             "--data",
             metavar="KIND[:PATH][@SHARE]",
-            help="Repeatable: davis16, davis17, ytvos, mose, lvos or folder (benchmarks), pairs "
-            "(NAME.mp4 with NAME.masks.mkv), images (folder or zip of images with PNG masks), "
-            "procedural. SHARE: of the clips, relative to the others; 1 if not given.",
+            help="What to train on, repeatable: davis16, davis17, ytvos, mose, lvos or folder "
+            "(benchmarks), pairs (NAME.mp4 with NAME.masks.mkv), images (folder or zip of images "
+            "with PNG masks), procedural. SHARE: of the clips, relative to the others; 1 if not "
+            "given.",
         ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="RUN", help="The run's folder; a run there is continued."
+            "--output", "-o", metavar="RUN", help="The run's folder; a run that is there resumes."
         ),
     ],
     init: Annotated[
@@ -45,8 +48,9 @@ def train(
         Optional[str],
         typer.Option(
             metavar="NAME",
-            help="base, small, tiny, or lite, whose image encoder has seen ImageNet. With --init: "
-            "take over what has the same shape. [default: that of --init, or tiny]",
+            help="base, small, tiny, or lite, whose image encoder was trained on ImageNet. With "
+            "--init: take over the weights that have the same shape. [default: that of --init, or "
+            "tiny]",
             show_default=False,
         ),
     ] = None,
@@ -63,11 +67,13 @@ def train(
     ] = "paper",
     steps: Annotated[
         Optional[int],
-        typer.Option(help="In all, an earlier part of the run counted.", show_default=False),
+        typer.Option(help="Steps in all, those before a resume counted.", show_default=False),
     ] = None,
     minutes: Annotated[
         Optional[float],
-        typer.Option(help="Stop cleanly after so long, with a checkpoint.", show_default=False),
+        typer.Option(
+            help="Stop cleanly after so many minutes, with a checkpoint.", show_default=False
+        ),
     ] = None,
     settings: Annotated[
         Optional[list[str]],
@@ -81,104 +87,145 @@ def train(
         ),
     ] = None,
     height: Annotated[
-        int, typer.Option(metavar="PIXELS", help="Rows at which sequences are kept.", min=64)
+        int,
+        typer.Option(
+            metavar="PIXELS", help="Height at which sequences are kept in memory.", min=64
+        ),
     ] = 400,
     memory: Annotated[
-        float, typer.Option(metavar="GIB", help="For decoded frames, of each process.", min=0.001)
+        float,
+        typer.Option(metavar="GIB", help="Memory for decoded frames, per process.", min=0.001),
     ] = 8.0,
     workers: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Processes that draw clips ahead; -1: by the number of cores.", min=-1
+            metavar="N",
+            help="Processes that prepare clips ahead; -1: by the number of cores.",
+            min=-1,
         ),
     ] = -1,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Train a network, or go on with a run. On several GPUs: torchrun ... -m livos_cli train ..."""
+    """Train a network, or resume a run. On several GPUs: torchrun ... -m livos_cli train ..."""
     from livos_cli.training.options import resolve
 
-    options = resolve(recipe, settings or [], steps=steps, minutes=minutes)
-
-    from livos_cli.device import resolve_device
-    from livos_cli.training.clips import ClipSource, default_workers
-    from livos_cli.training.loop import join_world
-    from livos_cli.training.loop import train as run
-    from livos_cli.training.sources import SourceSpec
-    from livos_cli.training.start import starting_model
-
-    specs = [SourceSpec.parse(text) for text in data]
-    world = join_world(resolve_device(device))
-    model = starting_model(init, network, normaliser, seed=options.seed)
-    console = stderr_console()
-    speak = world.rank == 0 and not quiet
-    if speak:
-        console.print(f"reading {', '.join(data)}", markup=False)
-    source = ClipSource(specs, height=height, memory=int(memory * (1 << 30)))
-    if speak:
-        size = sum(p.numel() for p in model.parameters()) / 1e6
-        console.print(
-            f"{source.summary}; {size:.1f} M parameters on {world.size} x {world.device}",
-            markup=False,
-        )
-    display = _Display(console, options.steps, quiet=not speak)
-    result = run(
-        model,
-        source,
-        output,
-        options,
-        world=world,
-        workers=default_workers(world.size) if workers < 0 else workers,
-        on_step=display.step,
+    asked = _Asked(
+        data=data,
+        output=output,
+        options=resolve(recipe, settings or [], steps=steps, minutes=minutes),
+        init=init,
+        network=network,
+        normaliser=normaliser,
+        height=height,
+        memory=int(memory * (1 << 30)),
+        workers=workers,
+        device=device,
     )
-    if world.rank == 0:
-        display.finish(result, output)
-    if result.interrupted:
+    if _run(asked, quiet=quiet).interrupted:
         sys.exit(130)  # and not by typer, which would tell of results that were removed
 
 
-class _Display:
-    """A line on the terminal that is kept up to date; elsewhere a line every hundred steps."""
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be trained, from what, and with what."""
 
-    def __init__(self, console: Console, steps: int, *, quiet: bool) -> None:
-        self._console, self._steps, self._quiet = console, steps, quiet
+    data: list[str]
+    output: Path
+    options: TrainOptions
+    init: str | None
+    network: str | None
+    normaliser: str | None
+    height: int  # rows at which sequences are kept
+    memory: int  # bytes for decoded frames, of each process
+    workers: int  # -1: by the number of cores
+    device: str
+
+
+def _run(asked: _Asked, *, quiet: bool) -> Trained:
+    """Read the data, make the network, train it, and say how it goes."""
+    from livos_cli.device import resolve_device
+    from livos_cli.training.clips import ClipSource, default_workers
+    from livos_cli.training.loop import join_world, train
+    from livos_cli.training.sources import SourceSpec
+    from livos_cli.training.start import starting_model
+
+    options = asked.options
+    specs = [SourceSpec.parse(text) for text in asked.data]
+    world = join_world(resolve_device(asked.device))
+    model = starting_model(asked.init, asked.network, asked.normaliser, seed=options.seed)
+    display = _Display(options.steps, quiet=quiet or world.rank != 0)
+    display.note(f"reading {', '.join(asked.data)}")
+    source = ClipSource(specs, height=asked.height, memory=asked.memory)
+    size = sum(p.numel() for p in model.parameters()) / 1e6
+    display.note(f"{source.summary}; {size:.1f} M parameters on {world.size} x {world.device}")
+    workers = default_workers(world.size) if asked.workers < 0 else asked.workers
+    with Stop(quiet=display.quiet, unit="step") as stop, display:
+        stop.armed = True
+        result = train(
+            model,
+            source,
+            asked.output,
+            options,
+            world=world,
+            workers=workers,
+            on_step=display.step,
+            stop=stop,
+        )
+    if world.rank == 0:
+        display.finish(result, asked.output)
+    return result
+
+
+class _Display:
+    """On a terminal a bar; elsewhere a line every hundred steps."""
+
+    def __init__(self, steps: int, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self._console, self._steps = stderr_console(), steps
         self._loss: float | None = None
-        self._status: Any = None
+        self._bars = Bars(self._console, quiet=quiet)
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bars.close()
+
+    def note(self, text: str) -> None:
+        """A line, unless all is to be quiet."""
+        if not self.quiet:
+            self._console.print(text, markup=False)
 
     def step(self, stepped: Stepped) -> None:
-        if self._quiet:
-            return
+        """Show how far the run is, with a loss that is smoothed."""
         self._loss = stepped.loss if self._loss is None else 0.95 * self._loss + 0.05 * stepped.loss
         text = f"step {stepped.step}/{self._steps}, loss {self._loss:.4f}, {stepped.seconds:.0f} s"
         if not self._console.is_terminal:
             if stepped.step % 100 == 0:
-                self._console.print(text, markup=False)
+                self.note(text)
             return
-        if self._status is None:
-            self._status = self._console.status(text)
-            self._status.start()
-        self._status.update(text)
+        if not self._bars.drawn:
+            self._bars.show("steps", self._steps, stepped.step)
+        self._bars.update("steps", stepped.step, text)
 
     def finish(self, result: Trained, folder: Path) -> None:
+        """Say how the run ended, draw its log, and say what was written."""
         from livos_cli.errors import UsageError
         from livos_cli.training.plot import plot_log
 
-        if self._status is not None:
-            self._status.stop()
-        if not self._quiet:
-            share = result.wait / max(result.seconds, 1e-9)
-            self._console.print(
-                f"{'interrupted' if result.interrupted else 'stopped'} after step {result.step}, "
-                f"{result.seconds:.0f} s, {share:.1%} of it waiting for data; the same command "
-                "resumes here",
-                markup=False,
-            )
+        share = result.wait / max(result.seconds, 1e-9)
+        self.note(
+            f"{'interrupted' if result.interrupted else 'stopped'} after step {result.step}, "
+            f"{result.seconds:.0f} s, {share:.1%} of it waiting for data; the same command "
+            "resumes here"
+        )
         outputs = [result.weights, folder / "log.csv"]
         try:
             plot_log(folder / "log.csv", folder / "log.png")
             outputs.append(folder / "log.png")
         except UsageError as error:
             warn(self._console, f"no picture of the log: {error}")
-        if not self._quiet:
+        if not self.quiet:
             for path in outputs:
                 say(f"{short(path)} ({human(path.stat().st_size)})")

@@ -329,8 +329,9 @@ def _prepare_worker(_: int) -> None:
 
     # One core each; requests to end go to all, and are the main process's business.
     cv2.setNumThreads(0)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if (number := getattr(signal, name, None)) is not None:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def batches(dataset: Batches, first: int, *, workers: int, pin: bool = False) -> Iterator[Batch]:

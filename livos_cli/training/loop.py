@@ -1,18 +1,14 @@
-"""Train a network from clips; stop and go on at any step."""
+"""Train a network from clips; stop and resume at any step."""
 
 from __future__ import annotations
 
 import csv
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -92,8 +88,9 @@ def train(
     world: World | None = None,
     workers: int = 0,
     on_step: Callable[[Stepped], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
-    """Train until `options.steps`, `options.minutes` or an interruption; go on if `out` has a run.
+    """Train until `options.steps`, `options.minutes` or `stop`; resume if `out` has a run.
 
     Writes `out/checkpoint/` (weights, average, optimiser, step), `out/log.csv`, and, whenever it
     stops, `out/weights.safetensors`: the averaged weights in float16.
@@ -106,6 +103,7 @@ def train(
         world: from `join_world`; None: this process alone, on the CPU.
         workers: processes that draw clips ahead.
         on_step: called after every step.
+        stop: asked before every step: whether to end the run there, with a checkpoint.
 
     Raises:
         UsageError: `out` holds a run of other settings.
@@ -125,28 +123,27 @@ def train(
         pin=world.device.type == "cuda",
     )
     started, waited_in_all = time.monotonic(), 0.0
-    with _interruptions() as interrupted:
-        while run.step < options.steps and not run.agree(
-            interrupted() or time.monotonic() - started >= options.minutes * 60
-        ):
-            asked = time.monotonic()
-            batch = next(stream)
-            wait = time.monotonic() - asked
-            waited_in_all += wait
-            rate = options.rate_at(run.step)
-            with memory_errors(world.device, "lower clips, size or unroll with --set"):
-                loss, wrong = run.advance(batch)
-            seconds = time.monotonic() - started
-            if log is not None:
-                log.write(
-                    run.step, f"{loss:.6f}", f"{wrong:.5f}", batch.objects, batch.free,
-                    f"{rate:.3e}", f"{seconds:.1f}", f"{wait:.2f}",
-                )  # fmt: skip
-                on_step(Stepped(run.step, loss, seconds, wait))
-            if run.step % options.save_every == 0:
-                run.save()
-        run.save()
-        stopped = interrupted()
+    while run.step < options.steps and not run.agree(
+        stop() or time.monotonic() - started >= options.minutes * 60
+    ):
+        asked = time.monotonic()
+        batch = next(stream)
+        wait = time.monotonic() - asked
+        waited_in_all += wait
+        rate = options.rate_at(run.step)
+        with memory_errors(world.device, "lower clips, size or unroll with --set"):
+            loss, wrong = run.advance(batch)
+        seconds = time.monotonic() - started
+        if log is not None:
+            log.write(
+                run.step, f"{loss:.6f}", f"{wrong:.5f}", batch.objects, batch.free,
+                f"{rate:.3e}", f"{seconds:.1f}", f"{wait:.2f}",
+            )  # fmt: skip
+            on_step(Stepped(run.step, loss, seconds, wait))
+        if run.step % options.save_every == 0:
+            run.save()
+    run.save()
+    stopped = stop()
     target = out / "weights.safetensors"
     if world.rank == 0:
         write_safetensors(run.averaged(), model.config, target, half=True, overwrite=True)
@@ -312,23 +309,3 @@ class _Log:
     def write(self, *values: object) -> None:
         self._writer.writerow(values)
         self._file.flush()
-
-
-@contextmanager
-def _interruptions() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or a request to end came: the step is finished first. The second is obeyed."""
-    seen = False
-    before: dict[int, Any] = {}
-
-    def note(number: int, _: FrameType | None) -> None:
-        nonlocal seen
-        seen = True
-        signal.signal(number, before[number])
-
-    if threading.current_thread() is threading.main_thread():
-        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -199,7 +199,7 @@ def test_a_second_mask_of_a_frame_is_refused_before_it_is_written(
     made = ["mask", "clip.mp4", "--box", "10%,10%,90%,90%", "-o"]
     done = livos(*made, "keys", "-y", cwd=tmp_path)
     assert done.returncode == 1
-    assert "keys/clip.first.png is a mask of frame 0 already" in done.stderr
+    assert "keys/clip.first.png is already a mask of frame 0" in done.stderr
     assert [path.name for path in (tmp_path / "keys").iterdir()] == ["clip.first.png"]
 
 
