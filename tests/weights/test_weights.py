@@ -254,6 +254,22 @@ def test_published_names_come_from_a_mirror(hub: Hub, fetch: Any, tmp_path: Path
     assert "neither" in error_of(fetch("livos-wmose-480p", LIVOS_HUB_REPO="owner/repo"))
 
 
+def test_a_mirror_is_asked_for_the_other_file_only_if_one_is_missing(hub: Hub, fetch: Any) -> None:
+    name = "livos-nomose-1024p"
+    hub.files[f"{name}.pth"] = b"not what the Hub says"
+    hub.fault = "wrong"
+    assert "expected content" in error_of(fetch(name, LIVOS_HUB_REPO="owner/repo"))
+    hub.files[f"{name}.safetensors"] = b"nor is this"
+    hub.requests.clear()
+    assert "expected content" in error_of(fetch(name, LIVOS_HUB_REPO="owner/repo"))
+    assert not [request for request in hub.requests if request.endswith(".pth")]
+    assert "no such repository" in error_of(fetch(name, LIVOS_HUB_REPO="nobody/nothing"))
+    assert not [request for request in hub.requests if request.endswith(".pth")]
+    offline = error_of(fetch("livos-wmose-480p", LIVOS_HUB_REPO="owner/repo", HF_HUB_OFFLINE="1"))
+    assert "neither" in offline
+    assert "local cache" in offline
+
+
 def test_published_names_without_a_mirror_say_how(fetch: Any) -> None:
     for name, entry in REGISTRY.items():
         if entry.drive:
