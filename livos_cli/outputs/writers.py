@@ -17,7 +17,7 @@ from livos_cli.files.names import LONGEST
 from livos_cli.options import RunOptions
 from livos_cli.outputs.formats import KINDS, FrameResult, Kind, Sink, Stdout
 from livos_cli.outputs.preview import check_suffix
-from livos_cli.video.container import is_url, stem_of
+from livos_cli.video.address import Address
 from livos_cli.video.source import Frame
 
 __all__ = [
@@ -68,15 +68,12 @@ def plan_outputs(
     """
     check_kinds(output.save)
     kinds = list(dict.fromkeys(output.save))
-    source = None if str(video) == "-" or is_url(video) else Path(video)
+    address = Address.of(video)
+    source = address.path
     always_folder = stem is not None
     folder = None
     if stem is None:
-        if source is None:
-            stem = "stdin" if str(video) == "-" else stem_of(str(video))
-        else:
-            place = source.resolve()
-            folder, stem = place.parent, place.name if source.is_dir() else place.stem
+        stem, folder = address.stem, source and source.resolve().parent
     target = output.output
     paths: dict[str, Path | Stdout] = {}
     if str(target) == "-":
