@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from livos_cli.batch.discover import Item
-from livos_cli.batch.plan import Batch, Record, failed
+from livos_cli.batch.job import Batch, Job
+from livos_cli.batch.report import Record, failed
 from livos_cli.batch.split import Stretch, work_on_stretch
 from livos_cli.batch.work import work
 from livos_cli.errors import InterruptionError, LivosError, UsageError
@@ -60,9 +61,9 @@ def work_on_ray(
         if isinstance(result, Record):
             yield replace(result, video=item.video, mask=item.mask)
         elif isinstance(result, LivosError):  # weights that cannot be had there
-            yield failed(item, batch, result)
+            yield failed(item, result, batch.weights)
         else:
-            yield failed(item, batch, LivosError(*_lost(result)))
+            yield failed(item, LivosError(*_lost(result)), batch.weights)
 
 
 def stretches_on_ray(
@@ -199,17 +200,17 @@ def _absolute(item: Item) -> Item:
     return replace(item, video=video, mask=mask, folder=item.folder.absolute())
 
 
-def _task(weights: tuple[str, str, str], work: Callable[..., Any], *arguments: Any) -> Any:
+def _task(weights: tuple[str, str, str], function: Callable[..., Any], *arguments: Any) -> Any:
     """What a worker does."""
     redact_logs()
     try:
-        return work(*arguments, _model(*weights))
+        return function(*arguments, _model(*weights))
     except LivosError as error:
         return error
 
 
 def _video(item: Item, batch: Batch, model: LiVOS) -> Record:
-    return work(item, batch, model)
+    return work(Job(item, batch), model)
 
 
 @lru_cache(maxsize=1)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from livos_cli.batch.discover import Item
-    from livos_cli.batch.plan import Batch, Record
+    from livos_cli.batch.job import Batch
+    from livos_cli.batch.report import Record
     from livos_cli.pipeline.run import Begin, Progress
 
 __all__ = ["BatchRequest", "run_batch"]
@@ -69,7 +70,8 @@ def run_batch(request: BatchRequest) -> int:
     _check(request)
     items = discover(_names(request), request.mask, request.output, recursive=request.recursive)
 
-    from livos_cli.batch.plan import Batch, ReportFile, settle
+    from livos_cli.batch.job import Batch, Job
+    from livos_cli.batch.report import ReportFile
     from livos_cli.files.lock import locked
     from livos_cli.weights.locate import locate, sha256_of
 
@@ -80,7 +82,7 @@ def run_batch(request: BatchRequest) -> int:
         request.checkpoint,
     )
     if request.dry_run:
-        return _show_plan(((i, settle(i, batch, tidy=False)) for i in items), request)
+        return _show_plan(((i, Job(i, batch).outcome(tidy=False)) for i in items), request)
     target = request.output.output
     folders = {target.absolute()} if target is not None else {item.folder for item in items}
     with ExitStack() as stack:
@@ -159,14 +161,14 @@ def _records(
     stop: Stop,
 ) -> Generator[Record]:
     """Each video's record when it has ended: what needs no work first."""
-    from livos_cli.batch.plan import settle
+    from livos_cli.batch.job import Job
 
     todo = []
-    for item in items:
-        if (record := settle(item, batch)) is not None:
+    for job in (Job(item, batch) for item in items):
+        if (record := job.outcome()) is not None:
             yield record
         else:
-            todo.append(item)
+            todo.append(job)
     if not todo:
         return
     stop.armed = True
@@ -177,19 +179,19 @@ def _records(
             request.address, request.weights, request.device, request.precision,
             request.gpus_per_task, request.devices,
         )  # fmt: skip
-        yield from work_on_ray(todo, batch, cluster, stop=stop)
+        yield from work_on_ray((job.item for job in todo), batch, cluster, stop=stop)
         return
     from livos_cli.batch.work import work
     from livos_cli.weights.load import load_model
 
     model = load_model(request.weights, device=request.device, precision=request.precision)
     display.stop = stop
-    for item in todo:
+    for job in todo:
         if stop():
             raise InterruptionError("interrupted between two videos")
         stop.armed = True
-        display.next(item)
-        yield work(item, batch, model, stop=stop, watcher=display)
+        display.next(job.item)
+        yield work(job, model, stop=stop, watcher=display)
 
 
 def _show_plan(planned: Iterable[tuple[Item, Record | None]], request: BatchRequest) -> int:
