@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 from livos_cli.batch.discover import Item
@@ -19,7 +18,7 @@ from livos_cli.batch.work import work
 from livos_cli.errors import InterruptionError, LivosError, UsageError
 from livos_cli.network.livos import LiVOS
 from livos_cli.redact import redact_logs
-from livos_cli.video.container import is_url
+from livos_cli.video.address import Address
 from livos_cli.weights.load import load_model
 
 __all__ = ["Cluster", "stretches_on_ray", "work_on_ray"]
@@ -193,11 +192,13 @@ def _connect(ray: Any, cluster: Cluster) -> tuple[float, int]:
 
 def _absolute(item: Item) -> Item:
     """As other machines see it, which have the same files at the same paths."""
-    video = item.video if is_url(item.video) else str(Path(item.video).absolute())
-    mask = item.mask
-    if mask is not None and not is_url(mask):
-        mask = str(Path(mask).absolute())
-    return replace(item, video=video, mask=mask, folder=item.folder.absolute())
+    mask = None if item.mask is None else _anywhere(item.mask)
+    return replace(item, video=_anywhere(item.video), mask=mask, folder=item.folder.absolute())
+
+
+def _anywhere(text: str) -> str:
+    path = Address.of(text).path
+    return text if path is None else str(path.absolute())
 
 
 def _task(weights: tuple[str, str, str], function: Callable[..., Any], *arguments: Any) -> Any:

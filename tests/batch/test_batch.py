@@ -369,6 +369,34 @@ def test_errors_of_ours_are_in_the_report(
     assert "traceback" in json.loads(record.as_json())
 
 
+def test_a_video_is_prepared_once_unless_something_has_changed(
+    tmp_path: Path, one: dict[str, Path], tiny: LiVOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from livos_cli.batch import job as module
+
+    plan = module.plan_outputs
+    planned: list[object] = []
+
+    def counted(*words: Any, **more: Any) -> Any:
+        planned.append(words)
+        return plan(*words, **more)
+
+    monkeypatch.setattr(module, "plan_outputs", counted)
+    batch = Batch(SegmentOptions(max_size=32), RunOptions(), "w")
+    item = Item(str(one["video"]), str(one["mask"]), tmp_path, "one")
+    first, second, third = (Job(item, batch) for _ in range(3))
+    assert [job.outcome() for job in (first, second, third)] == [None] * 3
+    assert len(planned) == 3
+    assert work(first, tiny).status == "done"
+    assert len(planned) == 3
+    # Somebody has done it meanwhile; then somebody has put another file there.
+    assert work(second, tiny).status == "skipped"
+    assert len(planned) == 4
+    (tmp_path / "one.mask.mkv").write_bytes(b"edited")
+    assert "exists already" in str(work(third, tiny).error)
+    assert (tmp_path / "one.mask.mkv").read_bytes() == b"edited"
+
+
 def test_memory_is_flat_over_200_videos(tmp_path: Path, one: dict[str, Path], tiny: LiVOS) -> None:
     batch = Batch(SegmentOptions(max_size=32), RunOptions(save=("mask", "png", "rle")), "w")
 
