@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from livos_cli.errors import WeightsError
-from livos_cli.files.atomic import temporary_of
+from livos_cli.files.atomic import replacing
 from livos_cli.files.outside import inner_path
 from livos_cli.weights.registry import HUB_VARIABLE, Entry
 
@@ -208,20 +208,16 @@ def _from_drive(entry: Entry) -> Path:
             f"pip install 'livos[drive]', or set {HUB_VARIABLE} to a Hub mirror, or {by_hand}",
         ) from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_of(path)
     try:
-        got = gdown.download(id=entry.drive, output=str(temporary), quiet=False)
-        if got is None:
-            raise OSError("no file came")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            if gdown.download(id=entry.drive, output=str(temporary), quiet=False) is None:
+                raise OSError("no file came")
     except Exception as error:
         # gdown's errors share no base class; whatever it was, the way out is the same.
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"{entry.name} could not be downloaded from Google Drive ({reason})", by_hand
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
