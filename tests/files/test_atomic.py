@@ -19,9 +19,8 @@ def test_replacing(tmp_path: Path) -> None:
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
-    with pytest.raises(ValueError, match="halfway"), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise ValueError("halfway")
+    with pytest.raises(TypeError), replacing(path) as temporary, temporary.open("wb") as file:
+        file.write("half")  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError), replacing(path):
         pass  # nothing was written
     assert path.read_text() == "new"

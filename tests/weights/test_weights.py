@@ -288,7 +288,7 @@ def test_what_google_drive_sends_is_complete_or_absent(
     monkeypatch.delenv("LIVOS_HUB_REPO", raising=False)
     ends: list[str] = []
 
-    def download(*, id: str, output: str, quiet: bool) -> str | None:
+    def download(*, id: str, output: str, **_: object) -> str | None:
         assert id == entry.drive
         Path(output).write_bytes(b"half")
         if ends[-1] == "error":
