@@ -267,7 +267,8 @@ def _expand(video: str, recursive: bool, apart: list[Path]) -> Iterator[_Found]:
     """The videos of a name: itself, or those in it."""
     if (length := len(video)) > LONGEST_NAME:
         too_long = InputError(
-            f"a name of {length:,} characters is none of a video", "is the list one name a line?"
+            f"a name of {length:,} characters is not the name of a video",
+            "is the list one name a line?",
         )
         yield _Found(f"{video[:80]}…", problem=too_long)
         return

@@ -63,7 +63,7 @@ class Masks:
                 masks = listed.get(one) or listed.get(composed(one), [])
                 if len(masks) > 1:
                     raise LivosError(
-                        f"several masks for {video}: {', '.join(sorted(masks))}", "keep one"
+                        f"several masks for {video}: {', '.join(sorted(masks))}", "keep one of them"
                     )
                 if masks:
                     return masks[0]

@@ -51,7 +51,7 @@ def work(
         return _attempt(job, model, stop, watcher)
     except InterruptionError:
         raise
-    except Exception as error:  # the other videos are none the worse for it
+    except Exception as error:  # the other videos are done all the same
         told = error
         if out_of_memory(error) and not isinstance(error, LivosError):  # one of ours says where
             told = too_little_memory()

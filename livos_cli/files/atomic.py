@@ -230,7 +230,7 @@ def synced(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def whole(path: Path) -> Iterator[IO[bytes]]:
-    """Like `synced`, for what a user asked for.
+    """Like `synced`, for what a user asked for, with an error that says so.
 
     Raises:
         OutputError: it cannot be written.

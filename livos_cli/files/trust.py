@@ -1,4 +1,4 @@
-"""What livos's own files on disk must look like: a file is somebody's word, and disks fail.
+"""What livos's own files on disk must look like: others may have written them, and disks fail.
 
 Each file has a row in a table; whatever does not fit its row is not used, and that is said.
 Tensors have a table of their own, beside the tracker: `tracker.saved_state`.
@@ -35,7 +35,7 @@ FAR = 1 << 62  # more than any size, number or time there is
 
 
 class UntrustedError(ValueError):
-    """Content that is not what livos writes there."""
+    """Content that livos would not have written there."""
 
 
 class Rule(Protocol):
@@ -236,7 +236,7 @@ def _no_number(text: str) -> float:
 
 
 def read(path: Path, rule: Rule) -> Any:
-    """Likewise, from a file of ours.
+    """JSON that fits a row, from a file of ours.
 
     Raises:
         UntrustedError: it does not fit.

@@ -99,7 +99,7 @@ def fetch_hub(wanted: HubFile) -> Path:
     except (OSError, ValueError, hub.HTTPError) as error:  # type: ignore[attr-defined]
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
-            f"{wanted} could not be downloaded ({reason})", "try again; what came is resumed"
+            f"{wanted} could not be downloaded ({reason})", "try again: it resumes where it stopped"
         ) from None
     # The cache names a large file's blob by its sha256.
     blob = path.resolve().name
