@@ -13,7 +13,7 @@ from livos_cli.batch.report import Record, failed
 from livos_cli.errors import InputError, OutputError
 from livos_cli.files.livos_folder import checkpoint_folder, discard_checkpoint, identity_of
 from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.outputs.writers import plan_outputs
+from livos_cli.outputs.paths import plan_outputs
 from livos_cli.pipeline.fingerprint import of_mask, of_settings, of_source
 from livos_cli.video.container import check_exists, is_url
 

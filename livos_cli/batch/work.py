@@ -18,7 +18,8 @@ from livos_cli.errors import InterruptionError, LivosError, OutputError
 from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.livos import LiVOS
 from livos_cli.options import Checkpointing
-from livos_cli.pipeline.run import Begin, Progress, Report, run
+from livos_cli.pipeline.report import Begin, Observer, Progress, Report
+from livos_cli.pipeline.run import run
 from livos_cli.redact import redact
 from livos_cli.video.container import is_url
 
@@ -73,6 +74,13 @@ def _attempt(job: Job, model: LiVOS, stop: Callable[[], bool], watcher: Watcher 
         told.append(report)
         _note(job, inputs, report)
 
+    # The manifest before the checkpoints go: a kill in between would lose both.
+    observer = Observer(published=published)
+    if watcher is not None:
+        observer = Observer(watcher.begin, watcher.frame, published)
+    keep = None
+    if batch.checkpoint:
+        keep = Checkpointing(batch.weights, batch.checkpoint, inputs, stop)
     with ExitStack() as stack:
         video, mask = item.video, item.mask
         if is_url(video) or is_url(mask):
@@ -86,12 +94,8 @@ def _attempt(job: Job, model: LiVOS, stop: Callable[[], bool], watcher: Watcher 
                 batch.options,
                 job.output,
                 stem=item.stem,
-                keep=Checkpointing(batch.weights, batch.checkpoint, inputs, stop)
-                if batch.checkpoint
-                else None,
-                on_begin=watcher.begin if watcher else lambda _: None,
-                on_frame=watcher.frame if watcher else lambda _: None,
-                on_published=published,  # before checkpoints go: a kill between would lose both
+                keep=keep,
+                observer=observer,
             )
         except OutputError as error:
             if not told:
