@@ -1,4 +1,4 @@
-"""From names of files and folders to a plan: which videos, with which masks, to which outputs."""
+"""From names of files and folders to videos: each with its mask, and where its outputs go."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from functools import cached_property
 from pathlib import Path, PurePath
 
 from livos_cli.batch import remote
+from livos_cli.batch.match import Masks
 from livos_cli.errors import InputError, LivosError, UsageError
 from livos_cli.files.outside import plain_name
-from livos_cli.masks.names import FIRST, composed
+from livos_cli.masks.names import composed
 from livos_cli.options import RunOptions
 from livos_cli.outputs.formats import KINDS
+from livos_cli.video.address import Address
 from livos_cli.video.container import is_url, stem_of
-from livos_cli.video.images import IMAGE_SUFFIXES, missing_hint, natural_key
+from livos_cli.video.images import IMAGE_SUFFIXES, natural_key
 
 __all__ = ["VIDEO_SUFFIXES", "Item", "discover", "is_batch", "read_list"]
 
@@ -72,11 +74,10 @@ def is_batch(videos: list[str], listed: str | None, recursive: bool) -> bool:
     if listed is not None or recursive or len(videos) != 1:
         return True
     video = videos[0]
-    if video == "-":
-        return False
-    if is_url(video):
+    address = Address.of(video)
+    if address.kind == "url":
         return remote.is_remote(video)
-    return os.path.isdir(video) and _look(Path(video)).kind != "images"  # noqa: PTH112
+    return video != "" and address.kind == "folder" and _look(Path(video)).kind != "images"
 
 
 def read_list(data: bytes) -> list[str]:
@@ -121,7 +122,7 @@ def discover(
     *,
     recursive: bool = False,
 ) -> list[Item]:
-    """The plan. Nothing is opened; what cannot be done has its `problem` set.
+    """The videos, with their masks. None is opened; what cannot be done has its `problem` set.
 
     Args:
         videos: files, folders and URLs.
@@ -135,20 +136,20 @@ def discover(
         InputError: no video at all.
         UsageError: one mask file for several.
     """
-    given = list(videos)
+    names = list(videos)
     target = output.output and output.output.absolute()
     apart = [Path(mask)] if not is_url(mask) else []
     if target is not None:
         apart.append(target)
     # Of one name the error is that of the command; of many, of one video.
-    look = _expand if len(given) == 1 else _expand_each
-    found = [item for video in given for item in look(video, recursive, apart)]
+    look = _expand if len(names) == 1 else _expand_each
+    found = [one for name in names for one in look(name, recursive, apart)]
     if not found:
         raise InputError(
-            f"no video and no folder of images found in {', '.join(given[:3]) or 'the list'}",
+            f"no video and no folder of images found in {', '.join(names[:3]) or 'the list'}",
             "-r looks into folders in folders" if not recursive else "check the path",
         )
-    masks = _Masks(mask)
+    masks = Masks(mask)
     if masks.single and len(found) > 1:
         raise UsageError(
             f"{mask} is one mask, for {len(found)} videos",
@@ -157,14 +158,14 @@ def discover(
     items = []
     for one in found:
         try:
-            items.append(_planned(one, target, masks))
+            items.append(_matched(one, target, masks))
         except LivosError as error:
             items.append(Item(one.video, None, target or Path.cwd(), one.stem, error))
     return _without_collisions(items)
 
 
-def _planned(one: _Found, target: Path | None, masks: _Masks) -> Item:
-    """Raises LivosError if it cannot be done."""
+def _matched(one: _Found, target: Path | None, masks: Masks) -> Item:
+    """A video with its mask and its folder of outputs. Raises LivosError if it has none."""
     if one.problem is not None:
         raise one.problem
     if is_url(one.video):
@@ -176,7 +177,8 @@ def _planned(one: _Found, target: Path | None, masks: _Masks) -> Item:
         folder = target / one.under
     else:
         folder = Path.cwd() if is_url(one.video) else Path(one.video).resolve().parent
-    return Item(one.video, masks.of(one), folder, one.stem)
+    found = masks.of(one.video, one.name, one.stem, one.under)
+    return Item(one.video, found, folder, one.stem)
 
 
 def _without_collisions(items: list[Item]) -> list[Item]:
@@ -265,7 +267,8 @@ def _expand(video: str, recursive: bool, apart: list[Path]) -> Iterator[_Found]:
     """The videos of a name: itself, or those in it."""
     if (length := len(video)) > LONGEST_NAME:
         too_long = InputError(
-            f"a name of {length:,} characters is none of a video", "is the list one name a line?"
+            f"a name of {length:,} characters is not the name of a video",
+            "is the list one name a line?",
         )
         yield _Found(f"{video[:80]}…", problem=too_long)
         return
@@ -280,8 +283,8 @@ def _expand(video: str, recursive: bool, apart: list[Path]) -> Iterator[_Found]:
     if not path.is_dir():
         yield _Found(video)  # that it does not exist shows when it is opened
         return
-    keep_out = {_identity(p) for p in apart}
-    yield from _walk(path, HERE, recursive, {_identity(path)} | keep_out, first=True)
+    seen = {_identity(p) for p in (path, *apart)}  # masks and outputs are no videos
+    yield from _walk(path, HERE, recursive, seen, first=True)
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -317,78 +320,3 @@ def _walk(
             yield from below
         else:  # a folder of images is a video of this folder
             yield from (one for one in below if one.video == str(inner))
-
-
-class _Masks:
-    """Masks by stem."""
-
-    def __init__(self, mask: str) -> None:
-        self._mask = mask
-        self._url = is_url(mask)
-        self._listed: dict[PurePath, dict[str, list[str]]] = {}
-        if self._url:
-            self.single = remote.is_file(mask)
-            return
-        path = Path(mask)
-        if not path.exists():
-            raise UsageError(
-                f"the mask {mask} does not exist",
-                missing_hint(path, "-m") or "check the path given to --mask",
-            )
-        self.single = not path.is_dir()
-
-    def of(self, found: _Found) -> str:
-        """Raises LivosError if there is none, or more than one."""
-        if self.single:
-            return self._mask
-        for under in dict.fromkeys((found.under, HERE)):
-            listed = self._list(under)
-            # By the whole name first, so that clip.mp4.png and clip.mov.png can be told apart.
-            # The last one is what `livos mask` calls a mask of the first frame.
-            for name in dict.fromkeys((found.name, found.stem, f"{found.stem}{FIRST}")):
-                masks = listed.get(name) or listed.get(composed(name), [])
-                if len(masks) > 1:
-                    raise LivosError(
-                        f"several masks for {found.video}: {', '.join(sorted(masks))}", "keep one"
-                    )
-                if masks:
-                    return masks[0]
-        raise LivosError(
-            f"no mask for {found.video}: {self._mask} has no {found.stem}.png and no folder "
-            f"{found.stem}",
-            "masks are named like their videos",
-        )
-
-    def _list(self, under: PurePath) -> dict[str, list[str]]:
-        if under not in self._listed:
-            by_name: dict[str, list[str]] = {}
-            for name, path, folder in self._entries(under):
-                stem, suffix = os.path.splitext(name)  # noqa: PTH122 - of 10,000 names
-                if folder:
-                    by_name.setdefault(name, []).append(path)
-                elif suffix.lower() in IMAGE_SUFFIXES:
-                    by_name.setdefault(stem, []).append(path)
-            alike: dict[str, list[str]] = {}  # names that look the same, unless one is the same
-            for name, paths in by_name.items():
-                if (one := composed(name)) not in by_name:
-                    alike.setdefault(one, []).extend(paths)
-            by_name.update(alike)
-            self._listed[under] = by_name
-        return self._listed[under]
-
-    def _entries(self, under: PurePath) -> Iterator[tuple[str, str, bool]]:
-        if self._url:
-            yield from remote.entries(self._mask, under)
-            return
-        try:
-            with os.scandir(Path(self._mask) / under) as entries:
-                for entry in entries:
-                    if not entry.name.startswith("."):
-                        yield entry.name, entry.path, entry.is_dir()
-        except FileNotFoundError:
-            pass  # no such folder among the masks
-        except OSError as error:
-            raise LivosError(
-                f"{Path(self._mask) / under} cannot be read ({error.strerror})",
-                "check its permissions",
-            ) from None

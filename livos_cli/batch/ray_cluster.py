@@ -8,17 +8,17 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 from livos_cli.batch.discover import Item
-from livos_cli.batch.plan import Batch, Record, failed
+from livos_cli.batch.job import Batch, Job
+from livos_cli.batch.report import Record, failed
 from livos_cli.batch.split import Stretch, work_on_stretch
 from livos_cli.batch.work import work
 from livos_cli.errors import InterruptionError, LivosError, UsageError
 from livos_cli.network.livos import LiVOS
 from livos_cli.redact import redact_logs
-from livos_cli.video.container import is_url
+from livos_cli.video.address import Address
 from livos_cli.weights.load import load_model
 
 __all__ = ["Cluster", "stretches_on_ray", "work_on_ray"]
@@ -60,9 +60,9 @@ def work_on_ray(
         if isinstance(result, Record):
             yield replace(result, video=item.video, mask=item.mask)
         elif isinstance(result, LivosError):  # weights that cannot be had there
-            yield failed(item, batch, result)
+            yield failed(item, result, batch.weights)
         else:
-            yield failed(item, batch, LivosError(*_lost(result)))
+            yield failed(item, LivosError(*_lost(result)), batch.weights)
 
 
 def stretches_on_ray(
@@ -151,7 +151,7 @@ def _connect(ray: Any, cluster: Cluster) -> tuple[float, int]:
     how: dict[str, Any] = {"include_dashboard": False} if cluster.address is None else {}
     if cluster.devices:
         if cluster.address is not None:
-            raise UsageError("--devices are of this machine, --address of another", "leave one")
+            raise UsageError("--devices are of this machine, --address of another", "leave one out")
         numbers = [name.partition(":")[2] for name in cluster.devices if name.startswith("cuda:")]
         if numbers and len(numbers) == len(cluster.devices):
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(numbers)
@@ -192,24 +192,26 @@ def _connect(ray: Any, cluster: Cluster) -> tuple[float, int]:
 
 def _absolute(item: Item) -> Item:
     """As other machines see it, which have the same files at the same paths."""
-    video = item.video if is_url(item.video) else str(Path(item.video).absolute())
-    mask = item.mask
-    if mask is not None and not is_url(mask):
-        mask = str(Path(mask).absolute())
-    return replace(item, video=video, mask=mask, folder=item.folder.absolute())
+    mask = None if item.mask is None else _anywhere(item.mask)
+    return replace(item, video=_anywhere(item.video), mask=mask, folder=item.folder.absolute())
 
 
-def _task(weights: tuple[str, str, str], work: Callable[..., Any], *arguments: Any) -> Any:
+def _anywhere(text: str) -> str:
+    path = Address.of(text).path
+    return text if path is None else str(path.absolute())
+
+
+def _task(weights: tuple[str, str, str], function: Callable[..., Any], *arguments: Any) -> Any:
     """What a worker does."""
     redact_logs()
     try:
-        return work(*arguments, _model(*weights))
+        return function(*arguments, _model(*weights))
     except LivosError as error:
         return error
 
 
 def _video(item: Item, batch: Batch, model: LiVOS) -> Record:
-    return work(item, batch, model)
+    return work(Job(item, batch), model)
 
 
 @lru_cache(maxsize=1)

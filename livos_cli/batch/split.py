@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from livos_cli.errors import InputError, OutputError, PastEndError, UsageError
-from livos_cli.files.atomic import make_own_folder, open_own, synced
+from livos_cli.files.atomic import make_own_folder, open_own, remove_empty, synced
 from livos_cli.files.livos_folder import checkpoint_folder
 from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.network.livos import LiVOS
@@ -167,5 +167,4 @@ def remove(stretches: list[Stretch]) -> None:
     """Remove what is not needed any more."""
     folder = stretches[0].results.parent
     shutil.rmtree(folder.parent, ignore_errors=True)
-    with suppress(OSError):
-        folder.parent.parent.rmdir()
+    remove_empty([folder.parent.parent])

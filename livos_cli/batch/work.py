@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from livos_cli.batch import remote
-from livos_cli.batch.discover import Item
-from livos_cli.batch.plan import Batch, Record, failed, finished, prepare
+from livos_cli.batch.job import Job
+from livos_cli.batch.report import Record, failed
 from livos_cli.device import forget_peak_memory, give_back_memory
 from livos_cli.errors import InterruptionError, LivosError, OutputError
 from livos_cli.memory import out_of_memory, too_little_memory
@@ -35,8 +35,7 @@ class Watcher(Protocol):
 
 
 def work(
-    item: Item,
-    batch: Batch,
+    job: Job,
     model: LiVOS,
     *,
     stop: Callable[[], bool] = lambda: False,
@@ -50,56 +49,38 @@ def work(
     started = time.monotonic()
     forget_peak_memory(model.device)
     try:
-        return _attempt(item, batch, model, stop, watcher)
+        return _attempt(job, model, stop, watcher)
     except InterruptionError:
         raise
-    except Exception as error:  # the other videos are none the worse for it
+    except Exception as error:  # the other videos are done all the same
         told = error
         if out_of_memory(error) and not isinstance(error, LivosError):  # one of ours says where
             told = too_little_memory()
-        return replace(failed(item, batch, told), seconds=_since(started))
+        return replace(failed(job.item, told, job.batch.weights), seconds=_since(started))
     finally:
         give_back_memory(model.device)
 
 
-def _attempt(
-    item: Item,
-    batch: Batch,
-    model: LiVOS,
-    stop: Callable[[], bool],
-    watcher: Watcher | None,
-) -> Record:
-    ready = prepare(item, batch)
-    if (known := finished(item, batch, ready)) is not None:
+def _attempt(job: Job, model: LiVOS, stop: Callable[[], bool], watcher: Watcher | None) -> Record:
+    job.prepare()
+    inputs = job.inputs()  # now: files may change while they are worked on
+    if (known := job.finished(inputs)) is not None:
         return known  # another machine may have done it meanwhile
+    item, batch = job.item, job.batch
     assert item.mask is not None
-    made_from = ready.made_from  # now: files may change while they are worked on
-    keep = None
-    if batch.checkpoint:
-        keep = Checkpointing(batch.weights, batch.checkpoint, ready.inputs, stop)
-
     told: list[Report] = []  # of what has its name; a kind may have been lost all the same
 
-    def note(report: Report) -> None:
+    def published(report: Report) -> None:
         told.append(report)
-        facts = {
-            "video": redact(item.video),
-            "mask": redact(item.mask or ""),
-            "weights": batch.weights,
-            "frames": report.frames,
-            "seconds": round(report.seconds, 3),
-        }
-        try:
-            ready.manifest.write(report.outputs, made_from, facts)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {ready.manifest.path} ({error.strerror})", "free some space"
-            ) from None
+        _note(job, inputs, report)
 
     # The manifest before the checkpoints go: a kill in between would lose both.
-    observer = Observer(published=note)
+    observer = Observer(published=published)
     if watcher is not None:
-        observer = Observer(watcher.begin, watcher.frame, note)
+        observer = Observer(watcher.begin, watcher.frame, published)
+    keep = None
+    if batch.checkpoint:
+        keep = Checkpointing(batch.weights, batch.checkpoint, inputs, stop)
     with ExitStack() as stack:
         video, mask = item.video, item.mask
         if is_url(video) or is_url(mask):
@@ -111,7 +92,7 @@ def _attempt(
                 Path(mask),
                 model,
                 batch.options,
-                ready.output,
+                job.output,
                 stem=item.stem,
                 keep=keep,
                 observer=observer,
@@ -119,8 +100,25 @@ def _attempt(
         except OutputError as error:
             if not told:
                 raise
-            return _record(failed(item, batch, error), told[0])
+            return _record(failed(item, error, batch.weights), told[0])
     return _record(Record(item.video, item.mask, "done", weights=batch.weights), told[0])
+
+
+def _note(job: Job, inputs: str, report: Report) -> None:
+    """Note the results of a video that are there now. Raises OutputError if that fails."""
+    facts = {
+        "video": redact(job.item.video),
+        "mask": redact(job.item.mask or ""),
+        "weights": job.batch.weights,
+        "frames": report.frames,
+        "seconds": round(report.seconds, 3),
+    }
+    try:
+        job.manifest.write(report.outputs, job.made_from(inputs), facts)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {job.manifest.path} ({error.strerror})", "free some space"
+        ) from None
 
 
 def _record(record: Record, report: Report) -> Record:

@@ -28,7 +28,8 @@ from livos_cli.redact import redact
 
 if TYPE_CHECKING:
     from livos_cli.batch.discover import Item
-    from livos_cli.batch.plan import Batch, Record
+    from livos_cli.batch.job import Batch
+    from livos_cli.batch.report import Record
     from livos_cli.pipeline.report import Begin, Progress
 
 __all__ = ["run_batch"]
@@ -45,7 +46,8 @@ def run_batch(request: SegmentRequest) -> int:
     many = request.many
     items = discover(_names(request), request.mask, request.output, recursive=many.recursive)
 
-    from livos_cli.batch.plan import Batch, ReportFile, settle
+    from livos_cli.batch.job import Batch, Job
+    from livos_cli.batch.report import ReportFile
     from livos_cli.files.lock import locked
     from livos_cli.weights.locate import locate, sha256_of
 
@@ -56,7 +58,7 @@ def run_batch(request: SegmentRequest) -> int:
         request.checkpoint,
     )
     if many.dry_run:
-        return _show_plan(((i, settle(i, batch, tidy=False)) for i in items), request)
+        return _show_plan(((i, Job(i, batch).outcome(tidy=False)) for i in items), request)
     target = request.output.output
     folders = {target.absolute()} if target is not None else {item.folder for item in items}
     with ExitStack() as stack:
@@ -136,21 +138,22 @@ def _records(
     stop: Stop,
 ) -> Generator[Record]:
     """Each video's record when it has ended: what needs no work first."""
-    from livos_cli.batch.plan import settle
+    from livos_cli.batch.job import Job
 
     todo = []
-    for item in items:
-        if (record := settle(item, batch)) is not None:
+    for job in (Job(item, batch) for item in items):
+        if (record := job.outcome()) is not None:
             yield record
         else:
-            todo.append(item)
+            todo.append(job)
     if not todo:
         return
     stop.armed = True
     if request.ray.engine == "ray":
         from livos_cli.batch.ray_cluster import work_on_ray
 
-        with closing(work_on_ray(todo, batch, request.cluster(), stop=stop)) as records:
+        left = (job.item for job in todo)
+        with closing(work_on_ray(left, batch, request.cluster(), stop=stop)) as records:
             for record in records:
                 display.say_terms()
                 yield record
@@ -162,12 +165,12 @@ def _records(
     model = load_model(where.weights, device=where.device, precision=where.precision)
     watcher = _Watcher(display, stop)
     display.say_terms()
-    for item in todo:
+    for job in todo:
         if stop():
             raise InterruptionError("interrupted between two videos")
         stop.armed = True
-        display.next(item)
-        yield work(item, batch, model, stop=stop, watcher=watcher)
+        display.next(job.item)
+        yield work(job, model, stop=stop, watcher=watcher)
 
 
 def _show_plan(planned: Iterable[tuple[Item, Record | None]], request: SegmentRequest) -> int:

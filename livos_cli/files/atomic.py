@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -23,13 +23,17 @@ from typing import IO, Literal
 from livos_cli.errors import OutputError
 
 __all__ = [
+    "absent",
     "create",
     "is_mine",
     "make_own_folder",
     "open_own",
     "read_own",
+    "remove_empty",
     "remove_leftovers",
+    "replacing",
     "set_aside",
+    "swap_folder",
     "synced",
     "temporary_of",
     "whole",
@@ -161,6 +165,55 @@ def make_own_folder(path: Path) -> None:
         raise _refusal(path, "it belongs to someone else")
 
 
+def absent(path: Path) -> list[Path]:
+    """Which of a folder and those it lies in are not there yet, the innermost first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, in this order, but for what is not empty: somebody else uses it."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A free name beside a path, for a new file; what has it after the block gets the path's.
+
+    Raises:
+        OSError: there is no file then, or it cannot be renamed.
+    """
+    temporary = temporary_of(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def swap_folder(fresh: Path, folder: Path) -> Path | None:
+    """Give a finished folder its name; returns where the one is that had it, for removal.
+
+    Folders cannot be replaced in one step. Where it is cut short between two, `set_aside` finds
+    the old one.
+
+    Raises:
+        OSError: it cannot be renamed; what had the name has it still.
+    """
+    if not os.path.lexists(folder):
+        os.replace(fresh, folder)
+        return None
+    old = temporary_of(folder, "old")
+    os.replace(folder, old)
+    try:
+        os.replace(fresh, folder)
+    except OSError:
+        os.replace(old, folder)
+        raise
+    return old
+
+
 @contextmanager
 def synced(path: Path) -> Iterator[IO[bytes]]:
     """A new file to write to; it gets the name, and is on the disk, after the block.
@@ -168,22 +221,16 @@ def synced(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: it cannot be written.
     """
-    temporary = temporary_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = create(temporary)
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, create(temporary) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[IO[bytes]]:
-    """Like `synced`, for what a user asked for.
+    """Like `synced`, for what a user asked for, with an error that says so.
 
     Raises:
         OutputError: it cannot be written.

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from livos_cli.errors import OutputError
-from livos_cli.files.atomic import create
+from livos_cli.files.atomic import absent, create, remove_empty
 from livos_cli.files.livos_folder import CHECKPOINT_LOCK, livos_folder, lock_in
 from livos_cli.files.trust import OWNER, UntrustedError, read
 
@@ -29,7 +29,7 @@ def locked(folder: Path) -> Iterator[None]:
         OutputError: another run holds it, which it names; or the folder cannot be written to.
     """
     records = livos_folder(folder)
-    made = [path for path in (records, *records.parents) if not path.exists()]
+    made = absent(records)
     owner = records / "owner.json"  # the lock's own file is emptied by whoever tries
     try:
         lock = lock_in(records)
@@ -54,9 +54,7 @@ def locked(folder: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         lock.release()
-        for path in dict.fromkeys((records, *made)):
-            with contextlib.suppress(OSError):  # not empty
-                path.rmdir()
+        remove_empty(dict.fromkeys((records, *made)))
 
 
 def _who(owner: Path) -> str:

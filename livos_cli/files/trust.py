@@ -1,7 +1,7 @@
-"""What livos's own files on disk must look like: a file is somebody's word, and disks fail.
+"""What livos's own files on disk must look like: others may have written them, and disks fail.
 
 Each file has a row in a table; whatever does not fit its row is not used, and that is said.
-Tensors have a table of their own, beside the tracker: `state.py`.
+Tensors have a table of their own, beside the tracker: `tracker.saved_state`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FAR = 1 << 62  # more than any size, number or time there is
 
 
 class UntrustedError(ValueError):
-    """Content that is not what livos writes there."""
+    """Content that livos would not have written there."""
 
 
 class Rule(Protocol):
@@ -180,7 +180,7 @@ class Each:
 # Size and time of change: of a file, or of a folder. Before 1970 there are times, too.
 _STATE = Many(Whole(-FAR), 2, 2)
 _OUTPUT = Rows({"kind": Text(), "made_from": Text(), "is": Maybe(_STATE)})
-# .livos/<stem>.json: manifest.py
+# .livos/<stem>.json: batch/manifest.py
 MANIFEST = Rows({
     "format": Whole(1, 1),
     "frames": Maybe(Whole()),
@@ -188,7 +188,7 @@ MANIFEST = Rows({
 })  # fmt: skip
 # .livos/owner.json: lock.py
 OWNER = Rows({"host": Shown(300), "process": Whole(), "since": Number()})
-# .livos/<name>.unfinished/publishing.json: records.py
+# .livos/<name>.unfinished/publishing.json: livos_folder.py
 PUBLISHING = Many(Rows({"path": Text(), "is": Many(Whole(-FAR), 3, 3)}))
 # The notes in a checkpoint's header: `pipeline.checkpoint`
 CHECKPOINT = Rows({
@@ -198,7 +198,7 @@ CHECKPOINT = Rows({
     "crc": Whole(0, 0xFFFFFFFF),
     "warnings": Many(Text()),
 })  # fmt: skip
-# A line of a batch's report: plan.py
+# A line of a batch's report: batch/report.py
 REPORT = Rows({"video": Text(), "status": Text(20), "livos": Text(100)})
 # Of an evaluation: settings.json, scores/<sequence>.json, long/<sequence>.json
 SETTINGS = Rows({"livos": Text(100)})
@@ -236,7 +236,7 @@ def _no_number(text: str) -> float:
 
 
 def read(path: Path, rule: Rule) -> Any:
-    """Likewise, from a file of ours.
+    """JSON that fits a row, from a file of ours.
 
     Raises:
         UntrustedError: it does not fit.

@@ -22,7 +22,7 @@ from livos_cli.masks.names import (
     object_folders,
 )
 from livos_cli.options import SegmentOptions
-from livos_cli.video.container import is_url
+from livos_cli.video.address import Address
 from livos_cli.video.image_size import check_mask_sizes
 from livos_cli.video.images import list_images, natural_key
 
@@ -282,8 +282,9 @@ def resolve_origin(options: SegmentOptions, mask: Path, video: str | Path) -> Se
     Raises:
         UsageError: a single mask whose frame is not said; or a stream that is to be refined.
     """
-    if options.refine and (is_url(video) or not (Path(video).is_file() or Path(video).is_dir())):
-        name = "a stream" if str(video) == "-" else str(video)
+    address = Address.of(video)
+    if options.refine and not address.repeatable:
+        name = "a stream" if address.kind == "stdin" else str(video)
         raise UsageError(
             f"--refine reads the video backward too, and {name} cannot be read twice",
             "save it to a file first",
@@ -291,7 +292,7 @@ def resolve_origin(options: SegmentOptions, mask: Path, video: str | Path) -> Se
     if options.direction == "forward" or options.origin is not None:
         return options
     names = None
-    if not (str(video) == "-" or is_url(video)) and Path(video).is_dir():
+    if address.kind == "folder":
         names = tuple(path.stem for path in list_images(Path(video)))
     frames = ReferenceMasks(mask, names).frames
     if not frames:

@@ -13,7 +13,7 @@ from livos_cli.files.names import LONGEST
 from livos_cli.options import RunOptions
 from livos_cli.outputs.formats import KINDS, SINKS, Kind, Stdout
 from livos_cli.outputs.preview import check_suffix
-from livos_cli.video.container import is_url, stem_of
+from livos_cli.video.address import Address
 
 __all__ = ["check_kinds", "names_a_file", "plan_outputs"]
 
@@ -55,11 +55,12 @@ def plan_outputs(
         OutputError: a result exists already and may not be overwritten.
     """
     check_kinds(output.save)
-    source = None if str(video) == "-" or is_url(video) else Path(video)
+    address = Address.of(video)
+    source = address.path
     if stem is not None and str(output.output) != "-":
         paths = _in_folder(output.output or _folder_of(source), stem, output)
     else:
-        paths = _named(source, _stem_of(video), output)
+        paths = _named(source, address.stem, output)
     if output.preview is not None:
         check_suffix(output.preview)
         paths["preview"] = output.preview
@@ -68,16 +69,6 @@ def plan_outputs(
             _check_length(path)
     _check_free(paths, [mask, *([] if source is None else [source])], output, ours)
     return paths
-
-
-def _stem_of(video: str | Path) -> str:
-    """What outputs are called if nothing else is said."""
-    if str(video) == "-":
-        return "stdin"
-    if is_url(video):
-        return stem_of(str(video))
-    place = Path(video).resolve()
-    return place.name if place.is_dir() else place.stem
 
 
 def _folder_of(source: Path | None) -> Path:

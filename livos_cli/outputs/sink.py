@@ -6,7 +6,6 @@ back how many frames there are.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
@@ -28,7 +27,7 @@ from livos_cli.errors import (
     ReaderGoneError,
     UsageError,
 )
-from livos_cli.files.atomic import create, temporary_of
+from livos_cli.files.atomic import absent, create, remove_empty, swap_folder, temporary_of
 from livos_cli.memory import HINT, out_of_memory, too_little_memory
 from livos_cli.options import Look, RunOptions
 from livos_cli.video.source import Frame, SourceInfo
@@ -162,7 +161,7 @@ class Partial:
         if isinstance(path, Stdout):
             return
         # Folders that are made here go again if there is no result to put into them.
-        self._made = [p for p in path.parents if not p.exists()]
+        self._made = absent(path.parent)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.temporary = temporary_of(path)
@@ -189,9 +188,7 @@ class Partial:
     def abandon(self) -> None:
         """Leave nothing behind."""
         self.remove()
-        for folder in self._made:
-            with contextlib.suppress(OSError):  # not empty: somebody else uses it
-                folder.rmdir()
+        remove_empty(self._made)
 
     def check(self, written: int) -> None:
         """Raises OutputError unless `written`, as counted by reading back, is what went in."""
@@ -213,15 +210,9 @@ class Partial:
             if not overwrite:
                 _rename_to_free(self.temporary, path)
             elif path.is_dir() and self.temporary.is_dir():
-                # Folders cannot be replaced in one step: set the old one aside first.
-                old = temporary_of(path, "old")
-                os.replace(path, old)
-                try:
-                    os.replace(self.temporary, path)
-                except OSError:
-                    os.replace(old, path)
-                    raise
-                old.unlink() if old.is_symlink() else shutil.rmtree(old)
+                old = swap_folder(self.temporary, path)
+                if old is not None:
+                    old.unlink() if old.is_symlink() else shutil.rmtree(old)
             else:
                 os.replace(self.temporary, path)
         except FileExistsError:

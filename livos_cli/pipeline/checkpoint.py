@@ -29,7 +29,14 @@ from filelock import Timeout
 from torch import Tensor
 
 from livos_cli.errors import InputError, OutputError
-from livos_cli.files.atomic import open_own, read_own, remove_leftovers, synced
+from livos_cli.files.atomic import (
+    absent,
+    open_own,
+    read_own,
+    remove_empty,
+    remove_leftovers,
+    synced,
+)
 from livos_cli.files.livos_folder import empty_checkpoint, lock_in, note_publishing, unpublished
 from livos_cli.files.trust import CHECKPOINT, UntrustedError, parse
 from livos_cli.outputs.formats import FrameResult
@@ -81,7 +88,7 @@ class Checkpoint:
         self.frames = 0  # whose results are in the file
         self._file: IO[bytes] | None = None
         self._spoiled = False
-        self._made = [p for p in (folder, *folder.parents) if not p.exists()]
+        self._made = absent(folder)
         try:
             self._lock = lock_in(folder)
         except Timeout:
@@ -266,9 +273,7 @@ class Checkpoint:
                 self._results.unlink(missing_ok=True)
         self._lock.release()
         if not keep:
-            for folder in (self.folder.parent, *self._made):
-                with contextlib.suppress(OSError):  # somebody else uses it
-                    folder.rmdir()
+            remove_empty((self.folder.parent, *self._made))
 
     def _write(self, frame: Frame, decided: FrameResult) -> None:
         try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.version import VERSION
-from livos_cli.video.container import is_url
+from livos_cli.video.address import Address
 from livos_cli.video.images import list_images
 
 # Fields by the names that they have in digests: a new name for a field makes no result another.
@@ -29,8 +29,8 @@ def of_source(video: Path) -> str:
 
 def stamp_of(video: str | Path) -> str:
     """What changes when a video is written to while it is read; of streams, nothing."""
-    path = Path(video)
-    if str(video) == "-" or is_url(video):
+    path = Address.of(video).path
+    if path is None:
         return ""
     try:
         return f"{path.stat().st_ino} {of_source(path)}"

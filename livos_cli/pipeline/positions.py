@@ -9,7 +9,7 @@ from livos_cli.errors import InputError, PastEndError, UsageError
 from livos_cli.masks.reference_masks import ReferenceMasks, resolve_origin
 from livos_cli.masks.single_mask import frame_of_single, looks_numbered
 from livos_cli.options import Drop, Position, SegmentOptions, Times
-from livos_cli.video.container import is_url, stem_of
+from livos_cli.video.address import Address
 from livos_cli.video.images import list_images
 from livos_cli.video.reader import open_source
 
@@ -53,7 +53,7 @@ def frame_at(
     """
     if position.frame is not None:
         return position.frame
-    if _is_stream(video):
+    if Address.of(video).path is None:
         raise UsageError(
             f"{option} {position}: {video} cannot be read twice to find that time",
             "give a frame number, like 200f",
@@ -80,10 +80,6 @@ def key_masks(masks: Path, video: str | Path) -> ReferenceMasks | None:
         return None
 
 
-def _is_stream(video: str | Path) -> bool:
-    return str(video) == "-" or is_url(video)
-
-
 def _without_times(options: SegmentOptions, video: str | Path) -> SegmentOptions:
     times = options.times
     if times == Times():
@@ -96,7 +92,7 @@ def _without_times(options: SegmentOptions, video: str | Path) -> SegmentOptions
     if times.origin is None:
         return changed
     origin = Position(seconds=times.origin)
-    if _is_stream(video) and options.direction == "forward":
+    if Address.of(video).path is None and options.direction == "forward":
         return replace(changed, start=origin)  # its number shows when it comes
     return replace(changed, origin=frame_at(video, origin, "--from", options))
 
@@ -147,11 +143,8 @@ def _doubt(options: SegmentOptions, mask: Path) -> list[str]:
 
 def _names_of(video: str | Path) -> tuple[str, tuple[str, ...] | None]:
     """A video's name without suffix, and those of its images if it is a folder."""
-    if str(video) == "-":
-        return "stdin", None
-    if is_url(video):
-        return stem_of(str(video)), None
-    place = Path(video).resolve()
-    if place.is_dir():
-        return place.name, tuple(image.stem for image in list_images(place))
-    return place.stem, None
+    address = Address.of(video)
+    if address.kind == "folder":
+        images = list_images(Path(video).resolve())
+        return address.stem, tuple(image.stem for image in images)
+    return address.stem, None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,6 +19,7 @@ from livos_cli.files.atomic import (
     read_own,
     remove_leftovers,
     set_aside,
+    swap_folder,
     temporary_of,
 )
 from livos_cli.files.trust import INDEX as INDEX_RULE
@@ -42,7 +42,7 @@ def save(folder: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     data = buffer.getbuffer()
-    fresh, old = temporary_of(folder), temporary_of(folder, "old")
+    fresh = temporary_of(folder)
     try:
         remove_leftovers(folder)  # one process at a time saves
         make_own_folder(fresh)
@@ -56,10 +56,8 @@ def save(folder: Path, content: dict[str, Any]) -> None:
         index = {"step": content.get("step"), "bytes": len(data), "parts": parts}
         with create(fresh / INDEX) as file:
             file.write(json.dumps(index, indent=1).encode())
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(fresh, folder)
-        shutil.rmtree(old, ignore_errors=True)
+        if old := swap_folder(fresh, folder):
+            shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise OutputError(

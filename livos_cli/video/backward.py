@@ -21,8 +21,8 @@ import numpy as np
 
 from livos_cli.errors import InputError
 from livos_cli.options import Position, RawVideo
+from livos_cli.video.address import Address
 from livos_cli.video.colour import to_rgb
-from livos_cli.video.container import is_url
 from livos_cli.video.images import ImageFolderSource
 from livos_cli.video.reader import VideoSource
 
@@ -58,11 +58,12 @@ def read_backward(
     Raises:
         InputError: the source cannot be read twice, or its timestamps do not tell frames apart.
     """
-    if str(source) == "-" or is_url(source):
+    address = Address.of(source)
+    if address.path is None:
         raise InputError(
             f"{source} is a stream, which cannot be read backward", "save it to a file first"
         )
-    if Path(source).is_dir():
+    if address.kind == "folder":
         folder = ImageFolderSource(Path(source), start, None)
         if last >= (count := len(folder.paths)):
             if not or_end:

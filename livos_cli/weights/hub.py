@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from livos_cli.errors import WeightsError
-from livos_cli.files.atomic import temporary_of
+from livos_cli.files.atomic import replacing
 from livos_cli.files.outside import inner_path
 from livos_cli.weights.registry import HUB_VARIABLE, Entry
 
@@ -42,6 +42,10 @@ class HubFile:
         return f"{self.repo}{revision}" + (f":{self.file}" if self.file else "")
 
 
+class MissingError(WeightsError):
+    """A file that the repository does not have; offline, one that is not in the cache."""
+
+
 def parse_hub(text: str) -> HubFile | None:
     """Read such an address; None if it is not one."""
     match = _SPEC.fullmatch(text)
@@ -57,7 +61,8 @@ def fetch_hub(wanted: HubFile) -> Path:
     Where the Hub names a file by its sha256, the content is checked against it, cached or fresh.
 
     Raises:
-        WeightsError: not there, not allowed, not reachable, or not what the Hub says it is.
+        MissingError: the file is not there, or not in the cache and the Hub cannot be reached.
+        WeightsError: not allowed, no such repository, or not what the Hub says it is.
     """
     # Imported here: it takes a while, and built-in weights do not need it.
     from huggingface_hub import errors as hub
@@ -79,12 +84,12 @@ def fetch_hub(wanted: HubFile) -> Path:
             f"{wanted}: the repository has no such revision", "check what follows the @"
         ) from None
     except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled):
-        raise WeightsError(
+        raise MissingError(
             f"{wanted} is not in the local cache, and the Hub cannot be reached",
             "check the network, or unset HF_HUB_OFFLINE; once downloaded it works offline",
         ) from None
     except hub.EntryNotFoundError:
-        raise WeightsError(
+        raise MissingError(
             f"{wanted}: the repository has no such file", "check what follows the colon"
         ) from None
     except hub.HFValidationError as error:
@@ -94,7 +99,7 @@ def fetch_hub(wanted: HubFile) -> Path:
     except (OSError, ValueError, hub.HTTPError) as error:  # type: ignore[attr-defined]
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
-            f"{wanted} could not be downloaded ({reason})", "try again; what came is resumed"
+            f"{wanted} could not be downloaded ({reason})", "try again: it resumes where it stopped"
         ) from None
     # The cache names a large file's blob by its sha256.
     blob = path.resolve().name
@@ -168,17 +173,15 @@ def fetch_named(entry: Entry) -> Path:
 
 def _from_mirror(mirror: HubFile, name: str) -> Path:
     """safetensors first, then .pth."""
-    files = [f"{name}{suffix}" for suffix in SUFFIXES[:2]]
+    first, second = (replace(mirror, file=f"{name}{suffix}") for suffix in SUFFIXES[:2])
     try:
-        return fetch_hub(HubFile(mirror.repo, mirror.revision, files[0]))
-    except WeightsError as first:
-        if "no such file" not in first.message and "local cache" not in first.message:
-            raise
+        return fetch_hub(first)
+    except MissingError as missing:
         try:
-            return fetch_hub(HubFile(mirror.repo, mirror.revision, files[1]))
-        except WeightsError:
+            return fetch_hub(second)
+        except MissingError:
             raise WeightsError(
-                f"{mirror} has neither {files[0]} nor {files[1]} ({first.message})",
+                f"{mirror} has neither {first.file} nor {second.file} ({missing.message})",
                 f"check {HUB_VARIABLE}",
             ) from None
 
@@ -205,20 +208,16 @@ def _from_drive(entry: Entry) -> Path:
             f"pip install 'livos[drive]', or set {HUB_VARIABLE} to a Hub mirror, or {by_hand}",
         ) from None
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_of(path)
     try:
-        got = gdown.download(id=entry.drive, output=str(temporary), quiet=False)
-        if got is None:
-            raise OSError("no file came")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            if gdown.download(id=entry.drive, output=str(temporary), quiet=False) is None:
+                raise OSError("no file came")
     except Exception as error:
         # gdown's errors share no base class; whatever it was, the way out is the same.
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"{entry.name} could not be downloaded from Google Drive ({reason})", by_hand
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -15,7 +15,8 @@ import pytest
 from media import decode, scene, write_png, write_video
 
 from livos_cli.batch.discover import Item, discover, is_batch, read_list
-from livos_cli.batch.plan import Batch, Record, ReportFile, settle
+from livos_cli.batch.job import Batch, Job
+from livos_cli.batch.report import Record, ReportFile
 from livos_cli.batch.work import work
 from livos_cli.errors import InputError, LivosError, OutputError, UsageError
 from livos_cli.files.atomic import temporary_of
@@ -360,12 +361,40 @@ def test_errors_of_ours_are_in_the_report(
 
     monkeypatch.setattr(module, "run", broken)
     item = Item(str(one["video"]), str(one["mask"]), tmp_path / "out", "one")
-    record = work(item, Batch(SegmentOptions(), RunOptions(), "w"), tiny)
+    record = work(Job(item, Batch(SegmentOptions(), RunOptions(), "w")), tiny)
     assert record.status == "failed"
     assert record.error == "unexpected ZeroDivisionError: ours"
     assert record.traceback is not None
     assert "broken" in record.traceback
     assert "traceback" in json.loads(record.as_json())
+
+
+def test_a_video_is_prepared_once_unless_something_has_changed(
+    tmp_path: Path, one: dict[str, Path], tiny: LiVOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from livos_cli.batch import job as module
+
+    plan = module.plan_outputs
+    planned: list[object] = []
+
+    def counted(*words: Any, **more: Any) -> Any:
+        planned.append(words)
+        return plan(*words, **more)
+
+    monkeypatch.setattr(module, "plan_outputs", counted)
+    batch = Batch(SegmentOptions(max_size=32), RunOptions(), "w")
+    item = Item(str(one["video"]), str(one["mask"]), tmp_path, "one")
+    first, second, third = (Job(item, batch) for _ in range(3))
+    assert [job.outcome() for job in (first, second, third)] == [None] * 3
+    assert len(planned) == 3
+    assert work(first, tiny).status == "done"
+    assert len(planned) == 3
+    # Somebody has done it meanwhile; then somebody has put another file there.
+    assert work(second, tiny).status == "skipped"
+    assert len(planned) == 4
+    (tmp_path / "one.mask.mkv").write_bytes(b"edited")
+    assert "exists already" in str(work(third, tiny).error)
+    assert (tmp_path / "one.mask.mkv").read_bytes() == b"edited"
 
 
 def test_memory_is_flat_over_200_videos(tmp_path: Path, one: dict[str, Path], tiny: LiVOS) -> None:
@@ -380,7 +409,7 @@ def test_memory_is_flat_over_200_videos(tmp_path: Path, one: dict[str, Path], ti
     held = []
     for number in range(200):
         item = Item(str(one["video"]), str(one["mask"]), tmp_path / f"{number}", "one")
-        assert work(item, batch, tiny).status == "done"
+        assert work(Job(item, batch), tiny).status == "done"
         if number in (19, 199):
             held.append(resident())
     print(f"after 20 videos {held[0] / 1e6:.0f} MB, after 200 {held[1] / 1e6:.0f} MB")
@@ -514,12 +543,12 @@ def test_an_output_folder_that_vanishes_or_is_read_only(
 
     item = Item(str(one["video"]), str(one["mask"]), out, "one")
     batch = Batch(SegmentOptions(), RunOptions(), "w")
-    record = work(item, batch, tiny, watcher=Vanish())
+    record = work(Job(item, batch), tiny, watcher=Vanish())
     assert record.status == "failed"
     assert record.error is not None
     assert "No such file or directory" in record.error
     assert record.traceback is None
-    assert work(item, batch, tiny).status == "done"
+    assert work(Job(item, batch), tiny).status == "done"
 
 
 def test_the_report_goes_on_without_a_disk(tmp_path: Path) -> None:
@@ -533,13 +562,13 @@ def test_the_report_goes_on_without_a_disk(tmp_path: Path) -> None:
 
 def test_streams_are_told_apart(tmp_path: Path, one: dict[str, Path]) -> None:
     item = Item("rtsp://camera/1", str(one["mask"]), tmp_path, "1")
-    record = settle(item, Batch(SegmentOptions(), RunOptions(), "w"))
+    record = Job(item, Batch(SegmentOptions(), RunOptions(), "w")).outcome()
     assert record is not None
     assert "is a stream" in (record.error or "")
-    failed = settle(
+    failed = Job(
         Item("v.mp4", None, tmp_path, "v", LivosError("what", "hint")),
         Batch(SegmentOptions(), RunOptions(), "w"),
-    )
+    ).outcome()
     assert failed is not None
     assert (failed.status, failed.error, failed.hint) == ("failed", "what", "hint")
 

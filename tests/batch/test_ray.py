@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from media import decode, scene, write_png, write_video
 
-from livos_cli.batch.plan import Batch
+from livos_cli.batch.job import Batch
 from livos_cli.batch.ray_cluster import Cluster, work_on_ray
 from livos_cli.errors import UsageError
 from livos_cli.options import RunOptions, SegmentOptions

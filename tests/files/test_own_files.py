@@ -22,8 +22,9 @@ import torch
 from media import files, scene, write_png, write_video
 
 from livos_cli.batch.discover import Item, discover
+from livos_cli.batch.job import Batch, Job
 from livos_cli.batch.manifest import Manifest
-from livos_cli.batch.plan import Batch, Record, ReportFile, settle
+from livos_cli.batch.report import Record, ReportFile
 from livos_cli.batch.work import work
 from livos_cli.errors import InputError, InterruptionError, OutputError
 from livos_cli.files.atomic import write_whole
@@ -178,7 +179,7 @@ def test_manifests(clip: dict[str, Path], tmp_path: Path, tiny: LiVOS) -> None:
     out = tmp_path / "out"
     item = Item(str(clip["video"]), str(clip["mask"]), out, "clip")
     batch = Batch(SegmentOptions(), RunOptions(output=out), "w")
-    assert work(item, batch, tiny).status == "done"
+    assert work(Job(item, batch), tiny).status == "done"
     want = (out / "clip.mask.mkv").read_bytes()
     path = out / ".livos" / "clip.json"
     good = path.read_bytes()
@@ -187,7 +188,7 @@ def test_manifests(clip: dict[str, Path], tmp_path: Path, tiny: LiVOS) -> None:
     counts: Counter[str] = Counter()
     for data in [*rng.sample(trees, 150), *(bytes_of(good, rng) for _ in range(150))]:
         path.write_bytes(data)
-        record = settle(item, batch)
+        record = Job(item, batch).outcome()
         status = "again" if record is None else record.status
         counts[status] += 1
         # Skipped, or made again, only where what it was made to is undamaged.
@@ -197,9 +198,9 @@ def test_manifests(clip: dict[str, Path], tmp_path: Path, tiny: LiVOS) -> None:
             assert record.traceback is None
     assert counts["failed"] > 100
     path.write_bytes(b"{")
-    assert "clip.json is not used: it is no JSON" in str(work(item, batch, tiny).error)
+    assert "clip.json is not used: it is no JSON" in str(work(Job(item, batch), tiny).error)
     forced = replace(batch, output=replace(batch.output, overwrite=True))
-    assert work(item, forced, tiny).status == "done"
+    assert work(Job(item, forced), tiny).status == "done"
     assert (out / "clip.mask.mkv").read_bytes() == want
 
 
@@ -208,12 +209,12 @@ def test_one_damaged_manifest_of_many(clip: dict[str, Path], tmp_path: Path, tin
     batch = Batch(SegmentOptions(), RunOptions(output=out), "w")
     items = [Item(str(clip["video"]), str(clip["mask"]), out, stem) for stem in "abc"]
     for item in items:
-        assert work(item, batch, tiny).status == "done"
+        assert work(Job(item, batch), tiny).status == "done"
     for data in (b"[]", b'{"outputs": []}', b'{"format": 1, "outputs": {"b.mask.mkv": 5}}',
                  b"[" * 100_000, b'{"format": 1, "outputs": {"b.mask.mkv": {"is": [1, 2]}}}',
                  b"\xff"):  # fmt: skip
         (out / ".livos" / "b.json").write_bytes(data)
-        records = [settle(item, batch) for item in items]
+        records = [Job(item, batch).outcome() for item in items]
         assert [r and r.status for r in records] == ["skipped", "failed", "skipped"]
 
 
@@ -231,7 +232,7 @@ def test_one_bad_line_of_a_list(clip: dict[str, Path], tmp_path: Path, tiny: LiV
     # Port 1 of this machine stands for a host that cannot be reached.
     items = discover([*bad, str(clip["video"])], str(masks), RunOptions(output=out))
     batch = Batch(SegmentOptions(), RunOptions(output=out), "w")
-    told = [settle(item, batch) or work(item, batch, tiny) for item in items]
+    told = [Job(item, batch).outcome() or work(Job(item, batch), tiny) for item in items]
     assert [r.status for r in told if r.video == str(clip["video"])] == ["done"]
     rest = [r for r in told if r.video != str(clip["video"])]
     assert {r.status for r in rest} == {"failed"}

@@ -14,7 +14,8 @@ import pytest
 from media import decode, scene, write_png, write_video
 
 from livos_cli.batch.discover import Item, discover
-from livos_cli.batch.plan import Batch, Record, ReportFile
+from livos_cli.batch.job import Batch, Job
+from livos_cli.batch.report import Record, ReportFile
 from livos_cli.batch.work import work
 from livos_cli.datasets import open_dataset
 from livos_cli.errors import InputError, InterruptionError, LivosError, OutputError
@@ -80,7 +81,7 @@ def batch(model: LiVOS, clip: dict[str, Path], out: Path) -> Record:
     with locked(out):
         report = ReportFile(out / "report.jsonl")
         item = Item(str(clip["video"]), str(clip["mask"]), out, "clip")
-        record = work(item, Batch(SegmentOptions(), RunOptions(output=out), "w", 1e-4), model)
+        record = work(Job(item, Batch(SegmentOptions(), RunOptions(output=out), "w", 1e-4)), model)
         assert report.add(record) is None
     return record
 
@@ -265,7 +266,7 @@ def test_an_archive_does_not_write_beside_the_output(
     url = f"zip://::{tmp_path / 'in' / 'videos.zip'}"
     items = discover([url], str(masks), RunOptions(output=out), recursive=True)
     made = Batch(SegmentOptions(), RunOptions(output=out), "w")
-    told = [work(item, made, tiny) for item in items]
+    told = [work(Job(item, made), tiny) for item in items]
     assert sorted(r.status for r in told) == ["done", "failed", "failed", "failed"]
     assert all("leads elsewhere" in str(r.error) for r in told if r.status == "failed")
     new = {p for p in set(tmp_path.rglob("*")) - before if p.is_file()}

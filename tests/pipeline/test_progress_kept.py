@@ -192,7 +192,7 @@ def test_a_result_that_needs_too_much_memory_says_so(
 ) -> None:
     """Alone and among many: what it was too little for is in the reason."""
     from livos_cli.batch.discover import discover
-    from livos_cli.batch.plan import Batch
+    from livos_cli.batch.job import Batch, Job
     from livos_cli.batch.work import work
     from livos_cli.outputs.mask_video import MaskVideo
 
@@ -204,7 +204,7 @@ def test_a_result_that_needs_too_much_memory_says_so(
         segment(tiny, clip, tmp_path / "out")
     batch = Batch(SegmentOptions(max_size=48), RunOptions(output=tmp_path / "many"), "w", 0.0)
     (item,) = discover([str(clip["video"])], str(clip["mask"]), batch.output)
-    assert work(item, batch, tiny).error == "there is too little memory to write clip.mask.mkv"
+    assert work(Job(item, batch), tiny).error == "there is too little memory to write clip.mask.mkv"
 
 
 def test_other_settings_leave_it(clip: dict[str, Path], tmp_path: Path, tiny: LiVOS) -> None:

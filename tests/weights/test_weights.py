@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import sys
 import threading
+import types
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +22,7 @@ import livos_cli
 from livos_cli.errors import WeightsError
 from livos_cli.network import PRESETS, SMALL, TINY, LiVOS
 from livos_cli.weights.convert import read_checkpoint, remap_keys, write_safetensors
-from livos_cli.weights.hub import parse_hub
+from livos_cli.weights.hub import _from_drive, drive_cache, parse_hub
 from livos_cli.weights.load import load_checked, load_model, read_weights
 from livos_cli.weights.registry import DEFAULT, REGISTRY
 from livos_cli.weights.terms import read_terms
@@ -255,12 +257,55 @@ def test_published_names_come_from_a_mirror(hub: Hub, fetch: Any, tmp_path: Path
     assert "neither" in error_of(fetch("livos-wmose-480p", LIVOS_HUB_REPO="owner/repo"))
 
 
+def test_a_mirror_is_asked_for_the_other_file_only_if_one_is_missing(hub: Hub, fetch: Any) -> None:
+    name = "livos-nomose-1024p"
+    hub.files[f"{name}.pth"] = b"not what the Hub says"
+    hub.fault = "wrong"
+    assert "expected content" in error_of(fetch(name, LIVOS_HUB_REPO="owner/repo"))
+    hub.files[f"{name}.safetensors"] = b"nor is this"
+    hub.requests.clear()
+    assert "expected content" in error_of(fetch(name, LIVOS_HUB_REPO="owner/repo"))
+    assert not [request for request in hub.requests if request.endswith(".pth")]
+    assert "no such repository" in error_of(fetch(name, LIVOS_HUB_REPO="nobody/nothing"))
+    assert not [request for request in hub.requests if request.endswith(".pth")]
+    offline = error_of(fetch("livos-wmose-480p", LIVOS_HUB_REPO="owner/repo", HF_HUB_OFFLINE="1"))
+    assert "neither" in offline
+    assert "local cache" in offline
+
+
 def test_published_names_without_a_mirror_say_how(fetch: Any) -> None:
     for name, entry in REGISTRY.items():
         if entry.drive:
             message = error_of(fetch(name, LIVOS_HUB_REPO="", XDG_CACHE_HOME="/nonexistent"))
             assert entry.drive in message
             assert "livos weights convert" in message
+
+
+def test_what_google_drive_sends_is_complete_or_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = next(entry for entry in REGISTRY.values() if entry.drive)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("LIVOS_HUB_REPO", raising=False)
+    ends: list[str] = []
+
+    def download(*, id: str, output: str, **_: object) -> str | None:
+        assert id == entry.drive
+        Path(output).write_bytes(b"half")
+        if ends[-1] == "error":
+            raise RuntimeError("quota exceeded")
+        return None if ends[-1] == "nothing" else output
+
+    monkeypatch.setitem(sys.modules, "gdown", types.SimpleNamespace(download=download))
+    for end, said in (("error", "quota exceeded"), ("nothing", "no file came")):
+        ends.append(end)
+        with pytest.raises(WeightsError, match=said):
+            _from_drive(entry)
+        assert not list((tmp_path / "livos").iterdir())
+    ends.append("whole")
+    path = _from_drive(entry)
+    assert path == drive_cache(entry)
+    assert [p.name for p in (tmp_path / "livos").iterdir()] == [path.name]
 
 
 def load_tiny() -> LiVOS:
