@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Where there is no GPU the kernels run in Triton's interpreter: said before triton is imported.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from fork_server import Forks, environment
 
 from livos_cli.network import LiVOS
 from livos_cli.weights.load import load_model
@@ -54,8 +56,21 @@ Livos = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
-def livos() -> Livos:
-    """Runs the command as a user would, in a process of its own."""
+def forks() -> Iterator[Forks | None]:
+    """The server that forks for each command, None where there is no forking."""
+    server = Forks() if hasattr(os, "fork") else None
+    yield server
+    if server is not None:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def livos(forks: Forks | None) -> Livos:
+    """Runs the command as a user would, in a process of its own.
+
+    Mostly one that is forked and so has imported everything; with an environment of its own, for
+    libraries read that when they are imported, one that is started afresh.
+    """
 
     def run(
         *arguments: object,
@@ -64,15 +79,19 @@ def livos() -> Livos:
         cwd: Path | None = None,
         timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "livos_cli", *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            env={**os.environ, **(env or {})},
-            cwd=cwd,
-            timeout=timeout,
-            check=False,
-        )
+        words = [str(word) for word in arguments]
+        if forks is not None and environment(env) == forks.environment:
+            done = forks.run(words, stdin, cwd, timeout)
+        else:
+            done = subprocess.run(
+                [sys.executable, "-m", "livos_cli", *words],
+                input=stdin,
+                capture_output=True,
+                env={**os.environ, **(env or {})},
+                cwd=cwd,
+                timeout=timeout,
+                check=False,
+            )
         return subprocess.CompletedProcess(
             done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
         )
