@@ -24,7 +24,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from fork_server import Forks, environment
+from fork_server import Forks
 
 from livos_cli.network import LiVOS
 from livos_cli.weights.load import load_model
@@ -35,6 +35,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What lies in tests/slow/ is `slow`, without a word of its own."""
+    for item in items:
+        if ROOT / "tests" / "slow" in item.path.parents:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -68,8 +75,8 @@ def forks() -> Iterator[Forks | None]:
 def livos(forks: Forks | None) -> Livos:
     """Runs the command as a user would, in a process of its own.
 
-    Mostly one that is forked and so has imported everything; with an environment of its own, for
-    libraries read that when they are imported, one that is started afresh.
+    Mostly one that is forked and so has imported everything; one that is started afresh where `env`
+    has what libraries read when they are imported.
     """
 
     def run(
@@ -80,14 +87,15 @@ def livos(forks: Forks | None) -> Livos:
         timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]:
         words = [str(word) for word in arguments]
-        if forks is not None and environment(env) == forks.environment:
-            done = forks.run(words, stdin, cwd, timeout)
+        environment = {**os.environ, **(env or {})}
+        if forks is not None and forks.can_run(environment):
+            done = forks.run(words, environment, stdin, cwd, timeout)
         else:
             done = subprocess.run(
                 [sys.executable, "-m", "livos_cli", *words],
                 input=stdin,
                 capture_output=True,
-                env={**os.environ, **(env or {})},
+                env=environment,
                 cwd=cwd,
                 timeout=timeout,
                 check=False,

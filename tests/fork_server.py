@@ -25,6 +25,9 @@ from typing import Any
 LENGTH = struct.Struct("<i")
 # What livos' own modules import while they run: torch._dynamo alone takes as long as torch.
 SOON_WANTED = ("torch._dynamo", "typer._adapters", "rich.console", "numpy.ma")
+# Variables that are read when a command runs, or by libraries that are imported only then; and what
+# pytest notes there for itself.
+READ_LATE = ("COLUMNS", "HF_", "LIVOS_", "PYTEST_", "XDG_")
 
 
 def received(connection: socket.socket, count: int) -> bytes:
@@ -35,32 +38,33 @@ def received(connection: socket.socket, count: int) -> bytes:
     return data
 
 
-def environment(changes: dict[str, str] | None = None) -> dict[str, str]:
-    """What processes get; pytest notes there what it is at, which is nobody's business."""
-    return {
-        name: value
-        for name, value in {**os.environ, **(changes or {})}.items()
-        if not name.startswith("PYTEST_CURRENT")
-    }
-
-
 class Forks:
     """The server, seen from the tests; it ends with the process that made it."""
 
     def __init__(self) -> None:
-        self.environment = environment()
+        self._environment = dict(os.environ)
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, str(Path(__file__)), str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=self.environment,
+                env=self._environment,
                 pass_fds=[theirs.fileno()],
             )
 
+    def can_run(self, environment: dict[str, str]) -> bool:
+        """Whether a fork heeds all that differs from the environment of the server."""
+        differ = self._environment.items() ^ environment.items()
+        return all(name.startswith(READ_LATE) for name, _ in differ)
+
     def run(
-        self, arguments: list[str], stdin: bytes | None, cwd: Path | None, timeout: float
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        stdin: bytes | None,
+        cwd: Path | None,
+        timeout: float,
     ) -> subprocess.CompletedProcess[bytes]:
         """What `subprocess.run` does for `python -m livos_cli`, errors included."""
         pipes = [os.pipe() for _ in range(3)]
@@ -68,14 +72,14 @@ class Forks:
         said: dict[int, bytes] = {}
 
         def read(number: int) -> None:
-            with open(number, "rb") as file:
+            with os.fdopen(number, "rb") as file:
                 said[number] = file.read()
 
         def write() -> None:
-            with suppress(BrokenPipeError), open(write_in, "wb") as file:
+            with suppress(BrokenPipeError), os.fdopen(write_in, "wb") as file:
                 file.write(stdin or b"")
 
-        request = json.dumps([arguments, str(cwd or Path.cwd())]).encode()
+        request = json.dumps([arguments, environment, str(cwd or Path.cwd())]).encode()
         theirs = [read_in, write_out, write_err]
         socket.send_fds(self._socket, [LENGTH.pack(len(request))], theirs)
         self._socket.sendall(request)
@@ -140,7 +144,9 @@ def serve(connection: socket.socket) -> list[str] | None:
             for number, stream in enumerate(numbers):
                 os.dup2(stream, number)
                 os.close(stream)
-            words, folder = request
+            words, environment, folder = request
+            os.environ.clear()
+            os.environ.update(environment)
             os.chdir(folder)
             sys.path[0] = folder  # as with `python -m`
             return list(words)
