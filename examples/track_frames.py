@@ -17,7 +17,7 @@ from livos_cli.training.procedural import render
 def main() -> None:
     """Follow two objects of a generated scene."""
     scene = list(render(np.random.default_rng(1), 144, 192, 12, 2, radius=(0.2, 0.25)))
-    model = livos_cli.load_model("tiny")
+    model = livos_cli.load_model()
     tracker = livos_cli.Tracker(model)
 
     def show(t: int, prob: torch.Tensor) -> None:

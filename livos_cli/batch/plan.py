@@ -19,7 +19,7 @@ from livos_cli.files.atomic import open_own
 from livos_cli.files.livos_folder import checkpoint_folder, discard_checkpoint
 from livos_cli.files.trust import REPORT, UntrustedError, parse
 from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.outputs.writers import plan_outputs
+from livos_cli.outputs.paths import plan_outputs
 from livos_cli.pipeline.doubts import Doubt
 from livos_cli.pipeline.fingerprint import of_mask, of_settings, of_source
 from livos_cli.redact import redact

@@ -19,7 +19,7 @@ from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.network.livos import LiVOS
 from livos_cli.options import Position, RunOptions, SegmentOptions
 from livos_cli.outputs.formats import KINDS, FrameResult
-from livos_cli.outputs.writers import plan_outputs
+from livos_cli.outputs.paths import plan_outputs
 from livos_cli.pipeline.fingerprint import of_mask, of_run, of_source
 from livos_cli.pipeline.positions import settle
 from livos_cli.pipeline.propagate import make_tracker, track

@@ -18,7 +18,8 @@ from livos_cli.errors import InterruptionError, LivosError, OutputError
 from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.livos import LiVOS
 from livos_cli.options import Checkpointing
-from livos_cli.pipeline.run import Begin, Progress, Report, run
+from livos_cli.pipeline.report import Begin, Observer, Progress, Report
+from livos_cli.pipeline.run import run
 from livos_cli.redact import redact
 from livos_cli.video.container import is_url
 
@@ -95,6 +96,10 @@ def _attempt(
                 f"cannot write {ready.manifest.path} ({error.strerror})", "free some space"
             ) from None
 
+    # The manifest before the checkpoints go: a kill in between would lose both.
+    observer = Observer(published=note)
+    if watcher is not None:
+        observer = Observer(watcher.begin, watcher.frame, note)
     with ExitStack() as stack:
         video, mask = item.video, item.mask
         if is_url(video) or is_url(mask):
@@ -109,9 +114,7 @@ def _attempt(
                 ready.output,
                 stem=item.stem,
                 keep=keep,
-                on_begin=watcher.begin if watcher else lambda _: None,
-                on_frame=watcher.frame if watcher else lambda _: None,
-                on_published=note,  # before the checkpoints go: a kill in between would lose both
+                observer=observer,
             )
         except OutputError as error:
             if not told:

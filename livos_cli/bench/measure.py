@@ -207,7 +207,8 @@ def _stages(model: LiVOS, tracker: Tracker, scene: Scene) -> dict[str, float]:
 def _files(setting: Setting, model: LiVOS, scene: Scene, result: Measured) -> None:
     """From an H.264 file to an FFV1 file, as `livos segment` does it."""
     from livos_cli.options import RunOptions, SegmentOptions
-    from livos_cli.pipeline.run import Progress, run
+    from livos_cli.pipeline.report import Observer, Progress
+    from livos_cli.pipeline.run import run
     from livos_cli.video.reader import open_source
 
     with tempfile.TemporaryDirectory(prefix="livos-bench-") as folder:
@@ -225,7 +226,7 @@ def _files(setting: Setting, model: LiVOS, scene: Scene, result: Measured) -> No
             model,
             SegmentOptions(max_size=-1, memory_budget=setting.budget, cuda_graphs=setting.graphs),
             RunOptions(output=Path(folder) / "out.mkv"),
-            on_frame=seen.append,
+            observer=Observer(frame=seen.append),
         )
         # The first frames start threads, and on a GPU kernels; the last wait for the writer.
         warm = min(WARM_UP + 1, len(seen) - 1)

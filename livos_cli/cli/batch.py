@@ -17,6 +17,7 @@ from livos_cli.cli.common import (
     say,
     short,
     stderr_console,
+    terms_line,
     warn,
 )
 from livos_cli.cli.signals import Stop
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from livos_cli.batch.discover import Item
     from livos_cli.batch.plan import Batch, Record
-    from livos_cli.pipeline.run import Begin, Progress
+    from livos_cli.pipeline.report import Begin, Progress
 
 __all__ = ["BatchRequest", "run_batch"]
 
@@ -110,7 +111,7 @@ def run_batch(request: BatchRequest) -> int:
 
 
 def _check(request: BatchRequest) -> None:
-    from livos_cli.outputs.writers import names_a_file
+    from livos_cli.outputs.paths import names_a_file
 
     output = request.output
     if str(output.output) == "-":
@@ -177,13 +178,17 @@ def _records(
             request.address, request.weights, request.device, request.precision,
             request.gpus_per_task, request.devices,
         )  # fmt: skip
-        yield from work_on_ray(todo, batch, cluster, stop=stop)
+        with closing(work_on_ray(todo, batch, cluster, stop=stop)) as records:
+            for record in records:
+                display.say_terms()
+                yield record
         return
     from livos_cli.batch.work import work
     from livos_cli.weights.load import load_model
 
     model = load_model(request.weights, device=request.device, precision=request.precision)
     display.stop = stop
+    display.say_terms()
     for item in todo:
         if stop():
             raise InterruptionError("interrupted between two videos")
@@ -229,6 +234,7 @@ class BatchDisplay:
         self._failures: list[Record] = []
         self._doubtful = 0
         self._warned = False
+        self._terms_said = request.quiet
 
     def __enter__(self) -> BatchDisplay:
         if self._console.is_terminal and not self._request.quiet:
@@ -275,6 +281,18 @@ class BatchDisplay:
         if not self._warned:
             self._warned = True
             warn(self._console, text)
+
+    def say_terms(self) -> None:
+        """One line a batch, where the weights are known to be for non-commercial use."""
+        if self._terms_said:
+            return
+        self._terms_said = True
+        from livos_cli.weights.locate import locate
+        from livos_cli.weights.terms import terms_of
+
+        weights = self._request.weights
+        if line := terms_line(weights, terms_of(weights, locate(weights))):
+            self._console.print(line, markup=False)
 
     def ended(self, record: Record) -> None:
         """Say how a video ended."""

@@ -22,6 +22,7 @@ from livos_cli.cli.common import (
     stdout_console,
 )
 from livos_cli.options import parse_bytes
+from livos_cli.weights.registry import DEFAULT
 
 if TYPE_CHECKING:
     from livos_cli.bench.settings import Measured, Setting
@@ -31,8 +32,8 @@ __all__ = ["bench"]
 
 def bench(
     network: Annotated[
-        str, typer.Option(help="Networks: tiny, small, base; weights are random.")
-    ] = "tiny",
+        str, typer.Option(help="Networks: lite, tiny, small, base; weights are random.")
+    ] = DEFAULT,
     size: Annotated[
         str, typer.Option(help="Sizes: rows of a 16:9 frame (480), or 854x480.")
     ] = "480",

@@ -39,6 +39,7 @@ __all__ = [
     "short",
     "stderr_console",
     "stdout_console",
+    "terms_line",
     "typed",
     "warn",
 ]
@@ -190,6 +191,15 @@ def stdout_console() -> Console:
 def warn(console: Console, text: str) -> None:
     """One line on stderr."""
     console.print(f"warning: {text}", style="yellow")
+
+
+def terms_line(weights: str, terms: str | None) -> str | None:
+    """What to say of weights that are known to be for non-commercial use; None of others."""
+    from livos_cli.weights.terms import forbids_commerce
+
+    if not forbids_commerce(terms):
+        return None
+    return f"the weights {weights} are not for commercial use: {terms}"
 
 
 def command(*words: object) -> str:

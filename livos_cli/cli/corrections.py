@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from livos_cli.cli.common import command, short, typed
 
 if TYPE_CHECKING:
-    from livos_cli.pipeline.run import Report
+    from livos_cli.pipeline.report import Report
 
 __all__ = ["correction"]
 

@@ -22,6 +22,7 @@ from livos_cli.cli.common import (
     stderr_console,
     stdout_console,
 )
+from livos_cli.weights.registry import DEFAULT
 
 if TYPE_CHECKING:
     from livos_cli.datasets import Dataset
@@ -69,7 +70,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    weights: Weights = "tiny",
+    weights: Weights = DEFAULT,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     max_size: MaxSize = None,

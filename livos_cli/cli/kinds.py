@@ -25,7 +25,7 @@ def asked_for(given: Iterable[str]) -> tuple[str, ...]:
     Raises:
         UsageError: one is unknown.
     """
-    from livos_cli.outputs.writers import check_kinds
+    from livos_cli.outputs.paths import check_kinds
 
     kinds = tuple(part.strip() for text in given for part in text.split(",") if part.strip())
     check_kinds(kinds)
@@ -39,7 +39,7 @@ def with_default(output: RunOptions, *, many: bool) -> RunOptions:
         UsageError: that file leaves open what is meant.
     """
     from livos_cli.outputs.formats import KINDS
-    from livos_cli.outputs.writers import names_a_file
+    from livos_cli.outputs.paths import names_a_file
 
     if output.save:
         return output

@@ -301,7 +301,7 @@ def _segment_command(video: str, frame: int, png: Path, output: Path | None) -> 
     from livos_cli.cli.kinds import with_default
     from livos_cli.errors import LivosError, OutputError
     from livos_cli.options import RunOptions
-    from livos_cli.outputs.writers import plan_outputs
+    from livos_cli.outputs.paths import plan_outputs
     from livos_cli.pipeline.positions import key_masks
 
     mask, more = png, []

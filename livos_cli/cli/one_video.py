@@ -14,7 +14,7 @@ from livos_cli.options import Checkpointing, RunOptions, SegmentOptions
 from livos_cli.redact import redact
 
 if TYPE_CHECKING:
-    from livos_cli.pipeline.run import Report
+    from livos_cli.pipeline.report import Report
 
 __all__ = ["as_told", "in_one", "in_stretches"]
 
@@ -35,7 +35,7 @@ def in_one(
     """Segment a video from its first frame to its last, or what is asked for of it."""
     # What can be known to fail is found before torch and the weights are loaded.
     from livos_cli.masks.names import check_mask_exists
-    from livos_cli.outputs.writers import plan_outputs
+    from livos_cli.outputs.paths import plan_outputs
     from livos_cli.pipeline.positions import settle
     from livos_cli.video.container import check_exists
 
@@ -47,12 +47,17 @@ def in_one(
     plan_outputs(video, mask, run_options)
     options, said = settle(options, mask, video)
 
-    from livos_cli.pipeline.run import Begin, run
+    from livos_cli.pipeline.report import Begin, Observer
+    from livos_cli.pipeline.run import run
     from livos_cli.weights.load import load_located
     from livos_cli.weights.locate import sha256_of
+    from livos_cli.weights.terms import terms_of
 
     model, path = load_located(weights, device=device, precision=precision)
-    display = Display(quiet=quiet, weights=weights, precision=str(model.dtype).split(".")[1])
+    display = Display(
+        quiet=quiet, weights=weights, precision=str(model.dtype).split(".")[1],
+        terms=terms_of(weights, path),
+    )  # fmt: skip
     with Stop(quiet=quiet) as stop, display:
 
         def begin(begun: Begin) -> None:
@@ -68,10 +73,8 @@ def in_one(
                 options,
                 run_options,
                 keep=Checkpointing(sha256_of(path), checkpoint, stop=stop) if checkpoint else None,
-                on_begin=begin,
-                on_frame=display.frame,
                 # Here, not below: where a kind is lost, the others are there, with their doubts.
-                on_published=display.finish,
+                observer=Observer(begin, display.frame, display.finish),
             )
         except InterruptionError as error:
             error.exit_code = stop.exit_code
@@ -98,10 +101,12 @@ def in_stretches(
     from livos_cli.batch.ray_cluster import Cluster, stretches_on_ray
     from livos_cli.batch.split import plan_stretches, remove, results_of
     from livos_cli.masks.names import check_mask_exists
+    from livos_cli.pipeline.report import Observer
     from livos_cli.pipeline.run import is_repeatable, run
     from livos_cli.video.container import check_exists
     from livos_cli.weights.load import load_located
     from livos_cli.weights.locate import sha256_of
+    from livos_cli.weights.terms import terms_of
 
     check_exists(video)
     if not is_repeatable(video):
@@ -113,7 +118,8 @@ def in_stretches(
     stretches, warnings = plan_stretches(
         Path(video), mask, options, run_options, f"{sha256_of(path)} {device} {precision}"
     )
-    display = Display(quiet=quiet, weights=weights, precision=precision)
+    terms = terms_of(weights, path)
+    display = Display(quiet=quiet, weights=weights, precision=precision, terms=terms)
     for warning in warnings:
         display.warn(warning)
     cluster = Cluster(address, weights, device, precision, gpus_per_task, devices)
@@ -136,9 +142,7 @@ def in_stretches(
             options,
             run_options,
             past=results_of(stretches),
-            on_begin=display.begin,
-            on_frame=display.frame,
-            on_published=display.finish,
+            observer=Observer(display.begin, display.frame, display.finish),
         )
     remove(stretches)
     for line in correction(video, mask, report):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from livos_cli.cli.common import human, stderr_console, warn
+from livos_cli.cli.common import human, stderr_console, terms_line, warn
 from livos_cli.options import clock
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from livos_cli.options import SegmentOptions
-    from livos_cli.pipeline.run import Begin, Progress, Report
+    from livos_cli.pipeline.report import Begin, Progress, Report
 
 __all__ = ["Display"]
 
@@ -19,10 +19,12 @@ __all__ = ["Display"]
 class Display:
     """Progress on stderr: a bar on a terminal, nothing but notes elsewhere."""
 
-    def __init__(self, *, quiet: bool, weights: str, precision: str) -> None:
+    def __init__(
+        self, *, quiet: bool, weights: str, precision: str, terms: str | None = None
+    ) -> None:
         self._quiet = quiet
         self._console = stderr_console()
-        self._weights, self._precision = weights, precision
+        self._weights, self._precision, self._terms = weights, precision, terms
         self._bar: Bar | None = None
         self._warned: set[str] = set()
 
@@ -48,6 +50,8 @@ class Display:
             names = [f"{len(names)} of them, {names[0]} to {names[-1]}"]
         self.note(f"objects: {', '.join(names)}")
         self.note(f"network: {self._weights}, {self._precision}, at {width}x{height}")
+        if line := terms_line(self._weights, self._terms):
+            self.note(line)
         if options is not None and options.origin is not None:
             way = {"both": "both ways"}.get(options.direction, options.direction)
             time = clock(options.origin / float(info.rate))

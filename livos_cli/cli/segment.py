@@ -41,6 +41,7 @@ from livos_cli.options import (
     parse_colour,
     parse_drops,
 )
+from livos_cli.weights.registry import DEFAULT
 
 EXAMPLES = """\b
 Examples:
@@ -95,7 +96,7 @@ def segment(
             show_default=False,
         ),
     ] = None,
-    weights: Weights = "tiny",
+    weights: Weights = DEFAULT,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     max_size: MaxSize = None,

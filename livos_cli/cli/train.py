@@ -59,7 +59,7 @@ def train(
         ),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(metavar="NAME", help="paper, or tiny (the built-in network's).")
+        str, typer.Option(metavar="NAME", help="paper, or tiny (the built-in weights').")
     ] = "paper",
     steps: Annotated[
         Optional[int],

@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from livos_cli.cli.common import Json, Overwrite, human, say, short
+from livos_cli.weights.registry import DEFAULT
 
 app = typer.Typer(
     help="List, fetch, convert and publish weights.", no_args_is_help=True, rich_markup_mode=None
@@ -17,7 +18,7 @@ app = typer.Typer(
 
 @app.command("list")
 def list_weights(as_json: Json = False) -> None:
-    """The weights that have a name, and how to get each."""
+    """The weights that have a name: how to get each, its terms of use."""
     from livos_cli.weights.registry import HUB_VARIABLE, REGISTRY
 
     for name, entry in REGISTRY.items():
@@ -25,9 +26,10 @@ def list_weights(as_json: Json = False) -> None:
         if entry.file is None:
             where = f"Hub: {entry.mirror}" if entry.mirror else "Google Drive"
         if as_json:
-            print(json.dumps({"name": name, "where": where, "summary": entry.summary}))
+            told = {"name": name, "where": where, "summary": entry.summary, "terms": entry.terms}
+            print(json.dumps(told))
         else:
-            say(f"{name:22}{where:16}{entry.summary}")
+            say(f"{name:22}{where:16}{entry.terms:32}{entry.summary}")
     if not as_json:
         print(f"\nFiles and Hub repositories work too. {HUB_VARIABLE}=owner/repo sets a mirror.")
 
@@ -67,6 +69,7 @@ def convert(
     from livos_cli.errors import UsageError
     from livos_cli.weights.convert import read_calibration, write_safetensors
     from livos_cli.weights.load import load_checked
+    from livos_cli.weights.terms import read_terms
 
     if target.suffix != ".safetensors":
         raise UsageError(f"{target} does not end in .safetensors", "convert writes only that")
@@ -75,7 +78,7 @@ def convert(
         config = replace(config, size=size)
     write_safetensors(
         tensors, config, target, half=half, overwrite=overwrite,
-        calibration=read_calibration(source),
+        calibration=read_calibration(source), terms=read_terms(source),
     )  # fmt: skip
     say(f"{short(target)} ({human(target.stat().st_size)})")
 
@@ -85,7 +88,7 @@ def push(
     repo: Annotated[
         str, typer.Argument(metavar="REPO", help="owner/repo on the Hugging Face Hub.")
     ],
-    weights: Annotated[str, typer.Option("--weights", "-w", help="What to publish.")] = "tiny",
+    weights: Annotated[str, typer.Option("--weights", "-w", help="What to publish.")] = DEFAULT,
     private: Annotated[
         bool, typer.Option("--private", help="Create the repository private.")
     ] = False,
@@ -98,7 +101,7 @@ def push(
 
 @app.command()
 def card(
-    weights: Annotated[str, typer.Argument(metavar="WEIGHTS", help="A name or a file.")] = "tiny",
+    weights: Annotated[str, typer.Argument(metavar="WEIGHTS", help="A name or a file.")] = DEFAULT,
 ) -> None:
     """Print the model card: data and terms, recipe, figures."""
     from livos_cli.weights.publish import card_of

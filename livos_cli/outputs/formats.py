@@ -15,9 +15,10 @@ from livos_cli.outputs.picture_video import (
     MatteVideo,
     OverlayVideo,
 )
+from livos_cli.outputs.preview import Preview
 from livos_cli.outputs.sink import FrameResult, Job, Kind, Sink, Stdout
 
-__all__ = ["KINDS", "FrameResult", "Job", "Kind", "Sink", "Stdout"]
+__all__ = ["KINDS", "SINKS", "FrameResult", "Job", "Kind", "Sink", "Stdout"]
 
 
 def _always(suffix: str) -> Callable[[RunOptions], str]:
@@ -63,6 +64,7 @@ def _labels(name: str) -> Callable[[Path | Stdout, Job], Sink]:
     return open_
 
 
+# What --save takes.
 KINDS: dict[str, Kind] = {
     "mask": Kind("object ids, lossless (FFV1)", _always(".mask.mkv"), MaskVideo, streams=True),
     "overlay": Kind(
@@ -122,4 +124,9 @@ KINDS: dict[str, Kind] = {
         streams=True,
         owns=_only(".svg"),
     ),
+}
+# All that a run can write: the preview has an option of its own.
+SINKS: dict[str, Kind] = {
+    **KINDS,
+    "preview": Kind("one picture of the run", lambda o: Path(o.preview or "").suffix, Preview),
 }

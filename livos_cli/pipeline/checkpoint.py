@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import safetensors
@@ -33,7 +33,7 @@ from livos_cli.files.atomic import open_own, read_own, remove_leftovers, synced
 from livos_cli.files.livos_folder import empty_checkpoint, lock_in, note_publishing, unpublished
 from livos_cli.files.trust import CHECKPOINT, UntrustedError, parse
 from livos_cli.outputs.formats import FrameResult
-from livos_cli.outputs.writers import SinkThread
+from livos_cli.outputs.writers import WriterThread
 from livos_cli.pipeline.spool import read_result, write_result
 from livos_cli.video.source import Frame
 
@@ -106,7 +106,7 @@ class Checkpoint:
             self._lock.release()
             raise _cannot_write(folder, error) from None
         self._sum = _Sum(self._file, self._past.crc)
-        self._thread = SinkThread(self)
+        self._thread = WriterThread(self._write)
         self._saved = time.monotonic()
 
     @property
@@ -213,7 +213,7 @@ class Checkpoint:
         """Take the next frame's result; those of the past are there already."""
         self.frames += 1
         if self.frames > self.resumed:
-            self._thread.write(frame, decided)
+            self._thread.put(frame, decided)
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint."""
@@ -223,7 +223,7 @@ class Checkpoint:
         """Make what was seen so far, and the tracker's state after it, last."""
         if self.frames <= self.resumed:
             return  # the last one reaches further
-        self._thread.settle()
+        self._thread.flush()
         assert self._file is not None
         try:
             self._file.flush()
@@ -251,7 +251,10 @@ class Checkpoint:
 
     def close(self, *, keep: bool) -> None:
         """Let go; keep what can be resumed from, or leave nothing."""
-        self._thread.abort()
+        self._thread.stop()
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a full disk
+                self._file.close()
         if self._spoiled:
             with contextlib.suppress(OSError):
                 self._state.unlink(missing_ok=True)
@@ -267,24 +270,11 @@ class Checkpoint:
                 with contextlib.suppress(OSError):  # somebody else uses it
                     folder.rmdir()
 
-    # A sink as far as its thread is concerned.
-
-    unnamed: Path | None = None
-
-    def write(self, frame: Frame, decided: FrameResult) -> None:
+    def _write(self, frame: Frame, decided: FrameResult) -> None:
         try:
             write_result(self._sum, decided)
         except OSError as error:
             raise _cannot_write(self.folder, error) from None
-
-    def finish(self, trailing_audio: Iterable[Any] = ()) -> None: ...
-
-    def publish(self, overwrite: bool) -> None: ...
-
-    def abort(self) -> None:
-        if self._file is not None:
-            with contextlib.suppress(OSError):  # a full disk
-                self._file.close()
 
 
 class _Sum:

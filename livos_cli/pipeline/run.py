@@ -1,15 +1,12 @@
-"""The one loop: frames -> tracker -> sinks."""
+"""One video to files: open inputs, open outputs, the one loop, publish, report."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from livos_cli.device import peak_memory
 from livos_cli.errors import InputError, InterruptionError, LivosError, UsageError
@@ -17,13 +14,15 @@ from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.livos import LiVOS
 from livos_cli.options import Checkpointing, Position, RunOptions, SegmentOptions
-from livos_cli.outputs.formats import KINDS, FrameResult, Job
-from livos_cli.outputs.preview import Preview
-from livos_cli.outputs.writers import Writers, plan_outputs
-from livos_cli.pipeline.doubts import Doubt, Watch
+from livos_cli.outputs.formats import KINDS, SINKS, FrameResult, Job, Stdout
+from livos_cli.outputs.paths import plan_outputs
+from livos_cli.outputs.writers import Writers
+from livos_cli.pipeline.checkpoint import Checkpoint
+from livos_cli.pipeline.doubts import Watch
 from livos_cli.pipeline.fingerprint import stamp_of
 from livos_cli.pipeline.positions import settle
 from livos_cli.pipeline.propagate import make_tracker, propagate
+from livos_cli.pipeline.report import Begin, Observer, Progress, Report
 from livos_cli.pipeline.resume import (
     changed_meanwhile,
     closing_checkpoint,
@@ -34,62 +33,9 @@ from livos_cli.pipeline.resume import (
 from livos_cli.tracker.resize import working_size
 from livos_cli.video.container import is_url
 from livos_cli.video.reader import open_source
-from livos_cli.video.source import FrameSource, SourceInfo
+from livos_cli.video.source import Frame, FrameSource, SourceInfo
 
-__all__ = ["Begin", "Progress", "Report", "Result", "open_video", "run"]
-
-
-@dataclass(frozen=True)
-class Result:
-    """One frame's mask, from `livos_cli.segment`."""
-
-    index: int  # of the frame in the source, from 0
-    pts: int  # its timestamp in the source's time base
-    time_base: Fraction  # seconds a tick
-    mask: np.ndarray  # (H, W) uint8 object ids, 0 for background
-    certainty: Mapping[int, float] = field(default_factory=dict)  # by id: `Tracker.certainty`
-
-
-@dataclass(frozen=True)
-class Begin:
-    """What is known once the inputs have been opened and checked."""
-
-    info: SourceInfo
-    ids: tuple[int, ...]  # all ids in the masks
-    names: dict[int, str]  # of ids that came from object folders
-    network_size: tuple[int, int]  # height, width at which the network runs
-    frames: int | None  # expected, if known
-    back: int  # of these, how many are done twice: backward first
-    resumed: int | None  # frames known from an interrupted run; None if it cannot be resumed
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """After each frame."""
-
-    done: int
-    back: int  # frames that the way back has done
-    seconds: float
-    objects: int
-    peak_memory: int | None  # bytes
-
-
-@dataclass(frozen=True)
-class Report:
-    """How a run ended."""
-
-    frames: int
-    seconds: float
-    ids: tuple[int, ...]
-    names: dict[int, str]  # of ids that came from object folders
-    outputs: dict[str, Path]  # kind or "preview" -> path; not what went to stdout
-    size: tuple[int, int]  # height, width of the video
-    network_size: tuple[int, int]
-    peak_memory: int | None  # bytes
-    warnings: tuple[str, ...]
-    begins: int = 0  # the frame that a single mask belongs to
-    doubts: tuple[Doubt, ...] = ()  # where to look, by object and frame
+__all__ = ["is_repeatable", "open_video", "run"]
 
 
 def run(
@@ -102,9 +48,7 @@ def run(
     stem: str | None = None,
     keep: Checkpointing | None = None,
     past: Iterable[FrameResult] | None = None,
-    on_begin: Callable[[Begin], None] = lambda _: None,
-    on_frame: Callable[[Progress], None] = lambda _: None,
-    on_published: Callable[[Report], None] = lambda _: None,
+    observer: Observer | None = None,
 ) -> Report:
     """Segment a video and write what is asked for.
 
@@ -121,157 +65,243 @@ def run(
         keep: resume an interrupted run of the same inputs and settings, and leave checkpoints
             for the next. Of streams, backward, and with `refine` there are none: those begin anew.
         past: results of all frames, if they are known: nothing is kept then.
-        on_begin: told once the inputs have been checked.
-        on_frame: told after each frame.
-        on_published: told when the outputs have their names, while checkpoints are still there.
+        observer: told how it goes.
 
     Raises:
         LivosError: an input that cannot be used or an output that cannot be written.
         InterruptionError: `keep.stop` said so; a checkpoint is on disk.
     """
-    paths = plan_outputs(video, mask, output, stem=stem)
-    kinds = [KINDS[name] for name in paths if name in KINDS]
-    files = {name: path for name, path in paths.items() if isinstance(path, Path)}
     started = time.monotonic()
+    observer = observer or Observer()
+    paths = plan_outputs(video, mask, output, stem=stem)
     with ExitStack() as stack:
         options, said = settle(options, mask, video)
-        matte = any(kind.matte for kind in kinds)
-        before = stamp_of(video)
-        checkpoint = None
-        forward = options.direction == "forward" and not options.refine
-        if keep is not None and past is None and files and is_repeatable(video) and forward:
-            checkpoint = open_checkpoint(
-                Path(video), mask, model, options, paths, keep, matte=matte
-            )
-            stack.push(closing_checkpoint(checkpoint))
-        source = stack.enter_context(
-            open_video(
-                video,
-                options,
-                keep_audio=any(kind.audio for kind in kinds),
-                keep_picture=any(kind.picture for kind in kinds),
-            )
-        )
-        info = source.info
-        keys = ReferenceMasks(mask, info.image_names)
-        ids, warnings = keys.scan(info.width, info.height, trust=options.trust_mask)
-        warnings = [*said, *warnings]
-        _check_drops(options, ids)
-        tracker = make_tracker(model, options)
-        if checkpoint is not None and checkpoint.state is not None:
-            resume(tracker, checkpoint, info, ids)
-            source.warnings += checkpoint.past_warnings
-        network_size = working_size(info.height, info.width, tracker.max_size)
-        expected = _expected_frames(info, options)
-        on_begin(
-            Begin(
-                info,
-                tuple(ids),
-                keys.object_names,
-                network_size,
-                expected,
-                _expected_back(info, options, keys.frames or []),
-                None if checkpoint is None else checkpoint.resumed,
-                tuple(warnings + ([] if checkpoint is None else checkpoint.warnings)),
-            )
-        )
-        device = model.device
-        job = Job(info, tuple(ids), keys.object_names, output)
-        writers = Writers(
-            paths, lambda n, path: KINDS[n].open(path, job) if n in KINDS else Preview(path, job)
-        )
+        inputs = _Inputs(video, mask, model, options, said, stamp_of(video))
+        keep = keep if past is None else None
+        checkpoint = _checkpoint_of(inputs, paths, keep, stack)
+        inputs.open(paths, stack)
+        if checkpoint is not None:
+            inputs.resume(checkpoint)
+        observer.begin(inputs.begin(checkpoint))
+        job = Job(inputs.info, tuple(inputs.ids), inputs.masks.object_names, output)
+        writers = Writers(paths, lambda name, path: SINKS[name].open(path, job))
         stack.callback(writers.abort)
-        watch = Watch(_origin(options))
-        begins = options.origin
-        frames = back = 0
-        last = -1
-        taken = True  # by checkpoint and sinks, all that the tracker has seen
-
-        def tell() -> None:
-            seconds, objects = time.monotonic() - started, len(tracker.object_ids)
-            on_frame(Progress(frames, back, seconds, objects, peak_memory(device)))
-
-        def go_back(done: int) -> None:
-            nonlocal back
-            back = done
-            tell()
-
-        try:
-            found = propagate(
-                video,
-                source,
-                keys,
-                tracker,
-                options,
-                matte=matte,
-                past=past or ()
-                if checkpoint is None
-                else checkpoint.past((info.height, info.width), ids, matte=matte),
-                on_back=go_back,
-            )
-            for frame, decided in stack.enter_context(closing(found)):
-                taken = False
-                writers.write(frame, decided)
-                begins = frame.index if begins is None else begins
-                seconds = float(frame.pts * info.time_base)
-                watch.see(frame.index, seconds, decided.areas, decided.certainty, decided.given)
-                frames += 1
-                tell()
-                if checkpoint is not None and keep is not None:
-                    checkpoint.see(frame, decided)
-                    taken, last = True, frame.index
-                    stop = keep.stop()
-                    # Of a file that has changed meanwhile, nobody could resume.
-                    if (stop or checkpoint.due()) and stamp_of(video) == before:
-                        checkpoint.save(tracker.state_dict(), source.warnings)
-                    if stop:
-                        raise InterruptionError(
-                            f"interrupted after frame {frame.index} of {info.name}",
-                            "run the same command again to resume",
-                        )
-        except InputError as error:
-            if stamp_of(video) != before:
-                raise changed_meanwhile(video, error) from None
-            if taken:
-                save_progress(checkpoint, tracker, options, keys, last, source.warnings)
-            raise
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-            if taken and not options.cuda_graphs:  # whose buffers may be half-written
-                save_progress(checkpoint, tracker, options, keys, last, source.warnings)
-            if isinstance(error, LivosError):  # a sink's, which says what for
-                raise
-            raise too_little_memory(f"on {device} at frame {frames + back}") from None
-        writers.drain(source.trailing_audio)
-        files = {name: path for name, path in writers.paths.items() if isinstance(path, Path)}
-        if stamp_of(video) != before:
-            source.warnings.append(
-                f"{video} was changed, replaced or removed while it was read: the results may be "
-                "of both; run it again with -y"
-            )
+        loop = _Loop(inputs, writers, checkpoint, keep, observer, started)
+        loop.run(past)
+        writers.drain(inputs.source.trailing_audio)
+        inputs.say_if_changed()
         if checkpoint is not None:
             checkpoint.will_publish(writers.unnamed())
         owned = frozenset() if checkpoint is None else checkpoint.owned
         writers.publish(lambda path: output.overwrite or path.absolute() in owned)
-        warnings += source.warnings + writers.warnings
-        warnings += watch.warnings()
-        report = Report(
-            frames=frames,
-            seconds=time.monotonic() - started,
-            ids=tuple(ids),
-            names=keys.object_names,
-            outputs=files,
-            size=(info.height, info.width),
-            network_size=network_size,
-            peak_memory=peak_memory(device),
-            warnings=tuple(dict.fromkeys(warnings)),  # a resumed run may say some twice
-            begins=begins or 0,
-            doubts=watch.doubts,
-        )
-        on_published(report)
+        report = loop.report()
+        observer.published(report)
     writers.tell_lost()
     return report
+
+
+@dataclass
+class _Inputs:
+    """A video, its masks, and the tracker that will see both."""
+
+    video: str | Path
+    mask: Path
+    model: LiVOS
+    options: SegmentOptions
+    warnings: list[str]
+    stamp: str  # of the video, before anything was read
+
+    def open(self, paths: dict[str, Path | Stdout], stack: ExitStack) -> None:
+        """Open the video, read the masks, check that they go together."""
+        kinds = [KINDS[name] for name in paths if name in KINDS]
+        self.matte = any(kind.matte for kind in kinds)
+        self.source: FrameSource = stack.enter_context(
+            open_video(
+                self.video,
+                self.options,
+                keep_audio=any(kind.audio for kind in kinds),
+                keep_picture=any(kind.picture for kind in kinds),
+            )
+        )
+        self.info = self.source.info
+        width, height = self.info.width, self.info.height
+        self.masks = ReferenceMasks(self.mask, self.info.image_names)
+        self.ids, warnings = self.masks.scan(width, height, trust=self.options.trust_mask)
+        self.warnings = [*self.warnings, *warnings]
+        _check_drops(self.options, self.ids)
+        self.tracker = make_tracker(self.model, self.options)
+        self.size = (height, width)
+        self.network_size = working_size(height, width, self.tracker.max_size)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Bring the tracker to where a checkpoint was taken, if there is one."""
+        if checkpoint.state is not None:
+            resume(self.tracker, checkpoint, self.info, self.ids)
+            self.source.warnings += checkpoint.past_warnings
+
+    def begin(self, checkpoint: Checkpoint | None) -> Begin:
+        return Begin(
+            info=self.info,
+            ids=tuple(self.ids),
+            names=self.masks.object_names,
+            network_size=self.network_size,
+            frames=_expected_frames(self.info, self.options),
+            back=_expected_back(self.info, self.options, self.masks.frames or []),
+            resumed=None if checkpoint is None else checkpoint.resumed,
+            warnings=(*self.warnings, *([] if checkpoint is None else checkpoint.warnings)),
+        )
+
+    @property
+    def changed(self) -> bool:
+        """Whether the video is not any more what it was before it was read."""
+        return stamp_of(self.video) != self.stamp
+
+    def say_if_changed(self) -> None:
+        if self.changed:
+            self.source.warnings.append(
+                f"{self.video} was changed, replaced or removed while it was read: the results "
+                "may be of both; run it again with -y"
+            )
+
+
+def _checkpoint_of(
+    inputs: _Inputs,
+    paths: dict[str, Path | Stdout],
+    keep: Checkpointing | None,
+    stack: ExitStack,
+) -> Checkpoint | None:
+    """What the run resumes from and leaves; None where it cannot be resumed."""
+    options = inputs.options
+    forward = options.direction == "forward" and not options.refine
+    files = any(isinstance(path, Path) for path in paths.values())
+    if keep is None or not (files and forward and is_repeatable(inputs.video)):
+        return None
+    matte = any(KINDS[name].matte for name in paths if name in KINDS)
+    checkpoint = open_checkpoint(
+        Path(inputs.video), inputs.mask, inputs.model, options, paths, keep, matte=matte
+    )
+    stack.push(closing_checkpoint(checkpoint))
+    return checkpoint
+
+
+class _Loop:
+    """The one loop: frames -> tracker -> sinks."""
+
+    def __init__(
+        self,
+        inputs: _Inputs,
+        writers: Writers,
+        checkpoint: Checkpoint | None,
+        keep: Checkpointing | None,
+        observer: Observer,
+        started: float,
+    ) -> None:
+        self._inputs, self._writers = inputs, writers
+        self._checkpoint, self._keep = checkpoint, keep
+        self._observer, self._started = observer, started
+        self._watch = Watch(_origin(inputs.options))
+        self._begins = inputs.options.origin
+        self._frames = self._back = 0
+        self._last = -1
+        self._taken = True  # by checkpoint and sinks, all that the tracker has seen
+
+    def run(self, past: Iterable[FrameResult] | None) -> None:
+        """All frames; where one fails, what was found until then is kept if it can be."""
+        inputs = self._inputs
+        known: Iterable[FrameResult] = past or ()
+        if self._checkpoint is not None:
+            known = self._checkpoint.past(inputs.size, inputs.ids, matte=inputs.matte)
+        try:
+            found = propagate(
+                inputs.video,
+                inputs.source,
+                inputs.masks,
+                inputs.tracker,
+                inputs.options,
+                matte=inputs.matte,
+                past=known,
+                on_back=self._went_back,
+            )
+            with closing(found):
+                for frame, decided in found:
+                    self._take(frame, decided)
+        except InputError as error:
+            if inputs.changed:
+                raise changed_meanwhile(inputs.video, error) from None
+            self._save_progress()
+            raise
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            if not inputs.options.cuda_graphs:  # whose buffers may be half-written
+                self._save_progress()
+            if isinstance(error, LivosError):  # a sink's, which says what for
+                raise
+            where = f"on {inputs.model.device} at frame {self._frames + self._back}"
+            raise too_little_memory(where) from None
+
+    def _take(self, frame: Frame, decided: FrameResult) -> None:
+        self._taken = False
+        self._writers.write(frame, decided)
+        self._begins = frame.index if self._begins is None else self._begins
+        seconds = float(frame.pts * self._inputs.info.time_base)
+        areas, certainty = decided.areas, decided.certainty
+        self._watch.see(frame.index, seconds, areas, certainty, decided.given)
+        self._frames += 1
+        self._tell()
+        if self._checkpoint is not None and self._keep is not None:
+            self._checkpoint.see(frame, decided)
+            self._taken, self._last = True, frame.index
+            self._save_or_stop(self._checkpoint, self._keep.stop())
+
+    def _save_or_stop(self, checkpoint: Checkpoint, stop: bool) -> None:
+        inputs = self._inputs
+        # Of a file that has changed meanwhile, nobody could resume.
+        if (stop or checkpoint.due()) and not inputs.changed:
+            checkpoint.save(inputs.tracker.state_dict(), inputs.source.warnings)
+        if stop:
+            raise InterruptionError(
+                f"interrupted after frame {self._last} of {inputs.info.name}",
+                "run the same command again to resume",
+            )
+
+    def _save_progress(self) -> None:
+        if self._taken:
+            inputs, source = self._inputs, self._inputs.source
+            tracker, options, masks = inputs.tracker, inputs.options, inputs.masks
+            save_progress(self._checkpoint, tracker, options, masks, self._last, source.warnings)
+
+    def _tell(self) -> None:
+        seconds = time.monotonic() - self._started
+        objects = len(self._inputs.tracker.object_ids)
+        memory = peak_memory(self._inputs.model.device)
+        self._observer.frame(Progress(self._frames, self._back, seconds, objects, memory))
+
+    def _went_back(self, done: int) -> None:
+        self._back = done
+        self._tell()
+
+    def report(self) -> Report:
+        inputs, writers = self._inputs, self._writers
+        warnings = [
+            *inputs.warnings,
+            *inputs.source.warnings,
+            *writers.warnings,
+            *self._watch.warnings(),
+        ]
+        return Report(
+            frames=self._frames,
+            seconds=time.monotonic() - self._started,
+            ids=tuple(inputs.ids),
+            names=inputs.masks.object_names,
+            outputs={name: path for name, path in writers.paths.items() if isinstance(path, Path)},
+            size=inputs.size,
+            network_size=inputs.network_size,
+            peak_memory=peak_memory(inputs.model.device),
+            warnings=tuple(dict.fromkeys(warnings)),  # a resumed run may say some twice
+            begins=self._begins or 0,
+            doubts=self._watch.doubts,
+        )
 
 
 def _origin(options: SegmentOptions) -> int:

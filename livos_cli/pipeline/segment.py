@@ -11,8 +11,10 @@ from livos_cli.network.livos import LiVOS
 from livos_cli.options import SegmentOptions
 from livos_cli.pipeline.positions import settle
 from livos_cli.pipeline.propagate import make_tracker, propagate
-from livos_cli.pipeline.run import Result, open_video
+from livos_cli.pipeline.report import Result
+from livos_cli.pipeline.run import open_video
 from livos_cli.weights.load import load_model
+from livos_cli.weights.registry import DEFAULT
 
 __all__ = ["segment"]
 
@@ -21,7 +23,7 @@ def segment(
     video: str | Path,
     mask: str | Path,
     *,
-    weights: str | Path = "tiny",
+    weights: str | Path = DEFAULT,
     device: str = "auto",
     precision: str = "auto",
     model: LiVOS | None = None,

@@ -20,6 +20,7 @@ from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.calibration import Calibration
 from livos_cli.network.config import BASE, SMALL, LiVOSConfig
 from livos_cli.network.livos import LiVOS
+from livos_cli.weights.terms import TERMS_KEY
 
 __all__ = [
     "METADATA_KEY",
@@ -210,6 +211,7 @@ def write_safetensors(
     half: bool = False,
     overwrite: bool = False,
     calibration: Calibration | None = None,
+    terms: str | None = None,
 ) -> None:
     """Write weights with their configuration in the metadata; complete, or not at all.
 
@@ -220,6 +222,7 @@ def write_safetensors(
         half: floating-point tensors as float16.
         overwrite: replace an existing file.
         calibration: of these very weights.
+        terms: of their use, in a few words.
 
     Raises:
         OutputError: the file exists, or cannot be written.
@@ -233,4 +236,6 @@ def write_safetensors(
     metadata = {METADATA_KEY: config.to_json(), "format": "pt"}
     if calibration is not None:
         metadata[CALIBRATION_KEY] = calibration.to_json()
+    if terms is not None:
+        metadata[TERMS_KEY] = terms
     write_whole(path, safetensors.torch.save(out, metadata))

@@ -14,7 +14,7 @@ from livos_cli.network.livos import LiVOS
 from livos_cli.network.prepare import to_device
 from livos_cli.weights.convert import check_shapes, read_calibration, read_checkpoint
 from livos_cli.weights.locate import locate
-from livos_cli.weights.registry import REGISTRY
+from livos_cli.weights.registry import DEFAULT, REGISTRY
 
 __all__ = [
     "build",
@@ -58,7 +58,7 @@ def load_checked(path: Path) -> tuple[dict[str, torch.Tensor], LiVOSConfig]:
 
 
 def load_model(
-    weights: str | Path = "tiny", *, device: str = "auto", precision: str = "auto"
+    weights: str | Path = DEFAULT, *, device: str = "auto", precision: str = "auto"
 ) -> LiVOS:
     """Load a network, ready for `Tracker`.
 

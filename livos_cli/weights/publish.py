@@ -13,8 +13,11 @@ from livos_cli.weights.hub import parse_hub
 from livos_cli.weights.load import load_checked
 from livos_cli.weights.locate import locate
 from livos_cli.weights.registry import REGISTRY
+from livos_cli.weights.terms import terms_of
 
 __all__ = ["card_of", "push"]
+
+NO_TERMS = "Terms of use are those of whoever trained the weights; this card states none."
 
 
 def card_of(weights: str) -> str:
@@ -22,13 +25,16 @@ def card_of(weights: str) -> str:
     known = REGISTRY.get(weights)
     if known is not None and known.file is not None:
         return known.file.with_suffix(".md").read_text(encoding="utf-8")
-    tensors, config = load_checked(locate(weights))
-    return _plain_card(weights, config, sum(t.numel() for t in tensors.values()))
+    path = locate(weights)
+    tensors, config = load_checked(path)
+    count = sum(t.numel() for t in tensors.values())
+    return _plain_card(weights, config, count, terms_of(weights, path))
 
 
-def _plain_card(name: str, config: LiVOSConfig, parameters: int) -> str:
+def _plain_card(name: str, config: LiVOSConfig, parameters: int, terms: str | None) -> str:
     known = REGISTRY.get(name)
     origin = f"`{name}`: {known.summary}." if known else "Converted with `livos weights convert`."
+    rights = f"Terms of use: {terms}." if terms else NO_TERMS
     return f"""---
 library_name: livos
 pipeline_tag: mask-generation
@@ -45,7 +51,7 @@ livos segment video.mp4 --mask first.png --weights owner/repo
 
 Configuration: `{config.to_json()}`
 
-Terms of use are those of whoever trained the weights; this card states none.
+{rights}
 """
 
 
@@ -72,7 +78,7 @@ def push(weights: str, repo: str, *, private: bool = False) -> str:
         half = all(t.element_size() == 2 for t in tensors.values() if t.is_floating_point())
         write_safetensors(
             tensors, config, folder / "model.safetensors", half=half,
-            calibration=read_calibration(path),
+            calibration=read_calibration(path), terms=terms_of(weights, path),
         )  # fmt: skip
         (folder / "README.md").write_text(card_of(weights), encoding="utf-8")
         known = REGISTRY.get(weights)

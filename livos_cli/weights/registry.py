@@ -6,10 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["HUB_VARIABLE", "REGISTRY", "Entry"]
+__all__ = ["DEFAULT", "HUB_VARIABLE", "REGISTRY", "Entry"]
 
+DEFAULT = "lite"  # the weights where none are named
 HUB_VARIABLE = "LIVOS_HUB_REPO"  # environment variable: a Hub mirror of the published weights
 _HERE = Path(__file__).parent
+NC = "CC BY-NC 4.0 (non-commercial)"  # of the data they were trained with
+NONE_STATED = "none stated by the authors"  # as of 2026-11-27, beside their code and weights
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,7 @@ class Entry:
 
     name: str
     summary: str
+    terms: str  # of use, in a few words
     file: Path | None = None  # built in: where it lies in the package
     sha256: str | None = None  # of the file, where known
     drive: str | None = None  # Google Drive file id
@@ -30,18 +34,14 @@ class Entry:
 
 
 def _published(name: str, summary: str, drive: str, size: int) -> Entry:
-    return Entry(name, f"the authors': {summary}", drive=drive, size=size)
+    return Entry(name, f"the authors': {summary}", NONE_STATED, drive=drive, size=size)
 
 
 REGISTRY: dict[str, Entry] = {
     entry.name: entry
     for entry in (
-        Entry("tiny", "the default, 4.9 M parameters", file=_HERE / "tiny.safetensors"),
-        Entry(
-            "lite",
-            "better on most videos, 4.5 M parameters, new",
-            file=_HERE / "lite.safetensors",
-        ),
+        Entry("lite", "the default, 4.5 M parameters", NC, file=_HERE / "lite.safetensors"),
+        Entry("tiny", "the default before, 4.9 M parameters", NC, file=_HERE / "tiny.safetensors"),
         _published(
             "livos-nomose-480p",
             "480p, without MOSE",

@@ -46,7 +46,7 @@ def test_every_mode_is_measured(tmp_path: Path, livos: Any) -> None:
 def test_the_table_fits_a_terminal(livos: Any) -> None:
     done = livos("bench", "--size", "64", "--frames", "3", "--no-files", env={"COLUMNS": "80"})
     assert done.returncode == 0, done.stderr
-    assert "livos tiny" in done.stdout
+    assert "livos lite" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 

@@ -21,7 +21,7 @@ from livos_cli.errors import InputError
 from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.options import RunOptions
 from livos_cli.pipeline.doubts import Doubt
-from livos_cli.pipeline.run import Report
+from livos_cli.pipeline.report import Report
 
 IDS = scene(64, 96, 1)[0][1]
 

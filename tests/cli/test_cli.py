@@ -387,6 +387,7 @@ def test_a_name_taken_meanwhile_is_left_alone(
 ) -> None:
     from livos_cli.errors import OutputError
     from livos_cli.options import RunOptions, SegmentOptions
+    from livos_cli.pipeline.report import Observer
     from livos_cli.pipeline.run import run
 
     out = tmp_path / "video.mask.mkv"
@@ -398,7 +399,7 @@ def test_a_name_taken_meanwhile_is_left_alone(
     with pytest.raises(OutputError, match="while this ran"):
         run(
             inputs["video"], inputs["mask"], tiny, SegmentOptions(), RunOptions(output=tmp_path),
-            on_frame=someone_else,
+            observer=Observer(frame=someone_else),
         )  # fmt: skip
     assert [p.name for p in tmp_path.iterdir()] == ["video.mask.mkv"]
     assert out.read_text() == "theirs"

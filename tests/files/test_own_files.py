@@ -47,7 +47,8 @@ from livos_cli.network.livos import Memory
 from livos_cli.options import Checkpointing, RunOptions, SegmentOptions
 from livos_cli.outputs.formats import FrameResult
 from livos_cli.pipeline.checkpoint import Checkpoint, _digest
-from livos_cli.pipeline.run import Begin, run
+from livos_cli.pipeline.report import Begin, Observer
+from livos_cli.pipeline.run import run
 from livos_cli.pipeline.spool import read_result, write_result
 from livos_cli.tracker.saved_state import TENSORS
 from livos_cli.tracker.tracker import Tracker
@@ -82,7 +83,7 @@ def segment(
         SegmentOptions(),
         RunOptions(output=out, save=("mask", "matte") if matte else ("mask",)),
         keep=Checkpointing("w", 1e9, stop=lambda: next(asked) >= after),
-        on_begin=began.append,
+        observer=Observer(begin=began.append),
     )
     return began[0]
 

@@ -25,7 +25,8 @@ from livos_cli.network import LiVOS
 from livos_cli.options import Look, RunOptions, SegmentOptions
 from livos_cli.outputs.formats import KINDS, FrameResult, Job
 from livos_cli.outputs.picture_video import composite
-from livos_cli.pipeline.run import Report, run
+from livos_cli.pipeline.report import Report
+from livos_cli.pipeline.run import run
 from livos_cli.tracker.tracker import Tracker
 from livos_cli.video.colour import planar, planes_of, rgb_of
 from livos_cli.video.reader import open_source

@@ -17,7 +17,8 @@ from livos_cli.errors import InputError, UsageError
 from livos_cli.evaluation.score import jaccard
 from livos_cli.network import LiVOS
 from livos_cli.options import Drop, Position, RawVideo, RunOptions, SegmentOptions
-from livos_cli.pipeline.run import Report, run
+from livos_cli.pipeline.report import Report
+from livos_cli.pipeline.run import run
 from livos_cli.video.backward import read_backward
 from livos_cli.video.reader import open_source
 

@@ -20,7 +20,8 @@ from livos_cli.evaluation.score import jaccard
 from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.network import LiVOS
 from livos_cli.options import Checkpointing, Drop, Position, RunOptions, SegmentOptions
-from livos_cli.pipeline.run import Report, run
+from livos_cli.pipeline.report import Report
+from livos_cli.pipeline.run import run
 
 FRAMES, CORRECTED = 24, 10
 

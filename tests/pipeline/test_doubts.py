@@ -19,7 +19,8 @@ from livos_cli.options import Checkpointing, Drop, RunOptions, SegmentOptions
 from livos_cli.outputs.formats import FrameResult, Job
 from livos_cli.outputs.preview import DOUBT, Preview
 from livos_cli.pipeline.doubts import DoubtWatch, Watch
-from livos_cli.pipeline.run import Begin, Report, run
+from livos_cli.pipeline.report import Begin, Observer, Report
+from livos_cli.pipeline.run import run
 from livos_cli.pipeline.spool import Spool
 from livos_cli.video.source import Frame, SourceInfo
 
@@ -158,7 +159,13 @@ def resumed(model: LiVOS, clip: dict[str, Path], out: Path, *stops: int) -> Repo
         asked = iter(range(1, 1 << 30))
         keep = Checkpointing("w", 1e9, stop=lambda: after is not None and next(asked) >= after)
         return run(
-            clip["video"], clip["mask"], model, how, output, keep=keep, on_begin=began.append
+            clip["video"],
+            clip["mask"],
+            model,
+            how,
+            output,
+            keep=keep,
+            observer=Observer(begin=began.append),
         )
 
     for stop in stops:
@@ -234,7 +241,7 @@ def test_the_command_says_it_and_what_to_type(livos: Livos, tmp_path: Path) -> N
 
 
 def test_a_clip_that_goes_well_is_left_in_peace(livos: Livos, tmp_path: Path) -> None:
-    """The example of the project, on which mean J is 0.96."""
+    """The example of the project, on which mean J is 0.97."""
     arguments = ["segment", EXAMPLES / "clip.mp4", "-m", EXAMPLES / "first.png", "--max-size", 160]
     done = livos(*arguments, "--end", "20f", "-o", tmp_path, "--json")
     assert done.returncode == 0, done.stderr

@@ -17,7 +17,8 @@ from livos_cli.errors import InputError, InterruptionError, ShortMemoryError
 from livos_cli.memory import too_little_memory
 from livos_cli.network import LiVOS
 from livos_cli.options import Checkpointing, Drop, RunOptions, SegmentOptions
-from livos_cli.pipeline.run import Begin, Progress, Report, run
+from livos_cli.pipeline.report import Begin, Observer, Progress, Report
+from livos_cli.pipeline.run import run
 
 FRAMES = 40
 
@@ -64,8 +65,7 @@ def segment(
         SegmentOptions(max_size=48, **options),
         RunOptions(output=out),
         keep=Checkpointing("w", every, stop=lambda: next(asked) >= stop),
-        on_begin=began.append,
-        on_frame=happen,
+        observer=Observer(began.append, happen),
     )
     return report, began[0].resumed
 

@@ -21,7 +21,8 @@ from livos_cli.network import LiVOS
 from livos_cli.options import Checkpointing, Drop, Position, RunOptions, SegmentOptions
 from livos_cli.outputs.formats import KINDS
 from livos_cli.pipeline.refine import Soft, SoftSpool, blend
-from livos_cli.pipeline.run import Begin, Report, run
+from livos_cli.pipeline.report import Begin, Observer, Report
+from livos_cli.pipeline.run import run
 
 FRAMES, KEY = 24, 16
 BLACK = np.zeros((96, 128), np.uint8)
@@ -198,7 +199,7 @@ def test_a_refined_run_begins_anew(tiny: LiVOS, clip: Path, masks: Path, tmp_pat
     keep = Checkpointing("w", 0.0, stop=lambda: next(asked) >= 5)
     begun: list[Begin] = []
     options, output = SegmentOptions(refine=True), RunOptions(output=tmp_path / "cut")
-    run(clip, masks, tiny, options, output, keep=keep, on_begin=begun.append)
+    run(clip, masks, tiny, options, output, keep=keep, observer=Observer(begin=begun.append))
     assert begun[0].resumed is None
     assert begun[0].back == KEY - 1
     segment(tiny, clip, masks, tmp_path / "left")

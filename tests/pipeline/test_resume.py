@@ -20,7 +20,8 @@ from livos_cli.errors import InputError, InterruptionError, OutputError
 from livos_cli.network import LiVOS
 from livos_cli.options import Checkpointing, Drop, RunOptions, SegmentOptions
 from livos_cli.outputs.formats import KINDS
-from livos_cli.pipeline.run import Begin, Report, run
+from livos_cli.pipeline.report import Begin, Observer, Report
+from livos_cli.pipeline.run import run
 
 FRAMES = 16
 posix = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -68,7 +69,7 @@ def segment(
         SegmentOptions(**options),
         RunOptions(save=save, output=out, **(output or {})),
         keep=keep,
-        on_begin=(began if began is not None else []).append,
+        observer=Observer(begin=(began if began is not None else []).append),
     )
 
 

@@ -17,6 +17,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 from livos_cli.options import RunOptions, SegmentOptions
+from livos_cli.pipeline.report import Observer
 from livos_cli.pipeline.run import run
 from livos_cli.weights.load import load_model
 
@@ -30,7 +31,7 @@ def on_frame(progress):
     seen[progress.done] = status("VmRSS"), status("VmHWM")
 model = load_model("tiny", device="cpu")
 run(video, Path(mask), model, SegmentOptions(max_size=int(size)),
-    RunOptions(save=("mask",), output=Path(out)), on_frame=on_frame)
+    RunOptions(save=("mask",), output=Path(out)), observer=Observer(frame=on_frame))
 print(len(seen), *seen[100], *seen[len(seen)])
 """
 

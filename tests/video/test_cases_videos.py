@@ -20,7 +20,8 @@ from video_zoo import MATRICES, turn
 from livos_cli.errors import InputError, OutputError
 from livos_cli.network import LiVOS
 from livos_cli.options import Position, RunOptions, SegmentOptions
-from livos_cli.pipeline.run import Report, run
+from livos_cli.pipeline.report import Report
+from livos_cli.pipeline.run import run
 from livos_cli.video.backward import read_backward
 from livos_cli.video.reader import open_source
 

@@ -24,10 +24,10 @@ from media import decode, scene, times, write_png, write_video
 from pycocotools import mask as coco_mask
 
 from livos_cli.errors import UsageError
-from livos_cli.network import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.pipeline.run import run
 from livos_cli.video.reader import open_source
+from livos_cli.weights.load import load_model
 
 FFMPEG = shutil.which("ffmpeg")
 needs_ffmpeg = pytest.mark.skipif(FFMPEG is None, reason="ffmpeg is not installed")
@@ -45,12 +45,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def masks(
-    clip: dict[str, Path], tiny: LiVOS, tmp_path_factory: pytest.TempPathFactory
-) -> list[np.ndarray]:
-    """What a run from file to file gives."""
+def masks(clip: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
+    """What a run from file to file gives, with the weights that the command takes."""
     out = tmp_path_factory.mktemp("file")
-    report = run(clip["video"], clip["mask"], tiny, SegmentOptions(), RunOptions(output=out))
+    model = load_model(device="cpu")
+    report = run(clip["video"], clip["mask"], model, SegmentOptions(), RunOptions(output=out))
     return decode(report.outputs["mask"])
 
 

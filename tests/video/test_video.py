@@ -16,7 +16,8 @@ from livos_cli.errors import InputError, UsageError
 from livos_cli.evaluation.score import jaccard
 from livos_cli.network import LiVOS
 from livos_cli.options import Position, RunOptions, SegmentOptions
-from livos_cli.pipeline.run import Report, run
+from livos_cli.pipeline.report import Report
+from livos_cli.pipeline.run import run
 from livos_cli.video.reader import open_source
 
 IRREGULAR = [0, 33, 67, 150, 151, 400, 433, 500, 1000, 1040]  # ms

@@ -22,7 +22,8 @@ from livos_cli.network import PRESETS, SMALL, TINY, LiVOS
 from livos_cli.weights.convert import read_checkpoint, remap_keys, write_safetensors
 from livos_cli.weights.hub import parse_hub
 from livos_cli.weights.load import load_checked, load_model, read_weights
-from livos_cli.weights.registry import REGISTRY
+from livos_cli.weights.registry import DEFAULT, REGISTRY
+from livos_cli.weights.terms import read_terms
 
 BUILTIN = Path(livos_cli.__file__).parent / "weights" / "tiny.safetensors"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -362,8 +363,10 @@ def test_push_then_download(hub: Hub, fetch: Any, livos: Any, tmp_path: Path) ->
     done = livos("weights", "push", "owner/repo", env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith(f"/owner/repo/commit/{COMMIT}")
-    assert set(hub.files) == {"model.safetensors", "README.md", "tiny-failures.jpg"}
+    assert set(hub.files) == {"model.safetensors", "README.md", f"{DEFAULT}-failures.jpg"}
     assert b"DAVIS" in hub.files["README.md"]
-    pushed = load_model(path_of(fetch("owner/repo")), device="cpu", precision="fp32")
-    for name, tensor in load_tiny().state_dict().items():
+    path = path_of(fetch("owner/repo"))
+    assert read_terms(path) == REGISTRY[DEFAULT].terms
+    pushed = load_model(path, device="cpu", precision="fp32")
+    for name, tensor in load_model(device="cpu", precision="fp32").state_dict().items():
         assert torch.equal(pushed.state_dict()[name], tensor)

@@ -1,0 +1,94 @@
+"""Time and memory of two sets of weights, frame by frame in turn, on this machine's CPU.
+
+    python examples/compare_speed.py lite tiny
+
+Frames of 854x480 are generated, the network runs in float32 at a shorter side of 384 and of 480,
+with one and with three objects. In one process each frame goes through both trackers, the first
+of them changing from frame to frame, so that other loads meet both alike. Printed are medians of a
+frame's milliseconds, by the clock and of the processor (all threads added up: what other loads
+touch least), and by how much the peak of resident memory grows from a loaded network on, each
+in a process of its own, on Linux.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import time
+from itertools import product
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from livos_cli import Tracker, load_model
+from livos_cli.bench.frames import Scene
+from livos_cli.device import device_name, forget_peak_memory
+
+SIZES, OBJECTS, THREADS = (384, 480), (1, 3), (1, 2)
+HEIGHT, WIDTH = 480, 854
+WARM_UP, COUNTED, SETTLED = 3, 14, 4  # frames
+CPU = torch.device("cpu")
+
+
+def tracker_of(weights: str, size: int) -> Tracker:
+    """A tracker that has seen nothing."""
+    return Tracker(load_model(weights, device="cpu", precision="fp32"), max_size=size)
+
+
+def times(names: list[str], size: int, objects: int) -> dict[str, tuple[float, float]]:
+    """Median milliseconds of a frame, by the clock and of the processor, for each name."""
+    scene = Scene(HEIGHT, WIDTH, objects)
+    trackers = {name: tracker_of(name, size) for name in names}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for index in range(WARM_UP + COUNTED):
+        for name in names if index % 2 else reversed(names):
+            clock, processor = time.perf_counter(), time.process_time()
+            trackers[name].step_ids(scene.frame(index), scene.mask if index == 0 else None)
+            took = (time.perf_counter() - clock, time.process_time() - processor)
+            if index >= WARM_UP:
+                taken[name].append(took)
+    return {
+        name: (1e3 * median(one for one, _ in pairs), 1e3 * median(two for _, two in pairs))
+        for name, pairs in taken.items()
+    }
+
+
+def status(field: str) -> int:
+    """Bytes, from the system's own account of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+def growth(setting: tuple[str, int, int]) -> int:
+    """Bytes by which the peak grows over the frames; to be run in a fresh process."""
+    name, size, objects = setting
+    scene = Scene(HEIGHT, WIDTH, objects)
+    tracker = tracker_of(name, size)
+    forget_peak_memory(CPU)
+    before = status("VmRSS")
+    for index in range(WARM_UP + SETTLED):
+        tracker.step_ids(scene.frame(index), scene.mask if index == 0 else None)
+    return status("VmHWM") - before
+
+
+def main() -> None:
+    """A line for each setting and name."""
+    names = sys.argv[1:3]
+    print("threads side objects weights: ms by the clock, ms of the processor")
+    for threads in THREADS:
+        torch.set_num_threads(threads)
+        print(device_name(CPU))
+        for size, objects in product(SIZES, OBJECTS):
+            for name, (clock, processor) in times(names, size, objects).items():
+                print(f"{threads} {size} {objects} {name}: {clock:.0f} {processor:.0f}", flush=True)
+    print("side objects weights: MB by which the peak grows, with PyTorch's choice of threads")
+    settings = list(product(names, SIZES, OBJECTS))
+    fresh = multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1)
+    with fresh as pool:
+        for (name, size, objects), grown in zip(settings, pool.imap(growth, settings), strict=True):
+            print(f"{size} {objects} {name}: {grown / 1e6:.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
