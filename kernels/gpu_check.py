@@ -21,7 +21,7 @@ MINUTES = 7.5  # nothing is started after, unless --minutes says otherwise
 TESTS = (
     "tests/kernels/test_kernels.py",
     "tests/network/test_parity.py",
-    "tests/tracker/test_precision.py",
+    "tests/slow/test_half_precision.py",
 )
 GIB = 2**30
 

@@ -26,6 +26,14 @@ class LivosError(Exception):
     Args:
         message: what is wrong, without a final stop.
         hint: what to do about it; may be empty.
+
+    Examples:
+        >>> from livos_cli import LivosError, load_model
+        >>> try:
+        ...     load_model("huge")
+        ... except LivosError as error:
+        ...     print(error.message)
+        unknown weights 'huge'
     """
 
     exit_code = 1

@@ -202,23 +202,50 @@ class RawVideo:
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """How a video is segmented, whatever is made of the result."""
+    """How a video is segmented, whatever is made of the result.
 
-    max_size: int | None = None  # shorter side for the network; None: the weights', -1: native
-    chunk_objects: int = 0  # objects at a time, 0 for all
-    memory_budget: int | None = None  # bytes for the network, its weights counted; None: auto
-    cuda_graphs: bool = False  # on CUDA, replay a frame's work as one graph
-    start: Position | None = None  # first frame
-    end: Position | None = None  # first frame not wanted
-    allow_truncated: bool = False  # keep what decodes of a damaged file
-    origin: int | None = None  # frame where tracking begins; None: the first that is read
-    direction: str = "forward"  # from the origin: one of DIRECTIONS
-    drop: tuple[Drop, ...] = ()  # objects to stop following
-    refine: bool = False  # track frames between two masks from both
-    raw: RawVideo | None = None  # the input is bare pictures
-    latency_first: bool = False  # of a live source, leave frames out rather than fall behind
-    trust_mask: bool = False  # take a mask that looks as if it cannot be meant
-    times: Times = Times()  # origin and drops that are given in time
+    Attributes:
+        max_size: shorter side for the network, in pixels; None: the weights', -1: native.
+        chunk_objects: objects at a time, 0 for all.
+        memory_budget: bytes for the network, its weights counted; None: a share of what is free.
+        cuda_graphs: on CUDA, replay a frame's work as one graph.
+        start: first frame.
+        end: first frame not wanted.
+        allow_truncated: keep what decodes of a damaged file.
+        origin: frame where tracking begins; None: the first that is read.
+        direction: from the origin: forward, backward or both.
+        drop: objects to stop following, and from which frame on.
+        refine: track frames between two masks from both.
+        raw: size, format and rate where the input is bare pictures.
+        latency_first: of a live source, leave frames out rather than fall behind.
+        trust_mask: take a mask that looks as if it cannot be meant.
+        times: origin and drops that are given in time.
+
+    Raises:
+        UsageError: options that contradict each other.
+
+    Examples:
+        >>> from livos_cli import SegmentOptions
+        >>> from livos_cli.options import Position
+        >>> SegmentOptions(start=Position.parse("0:30"), end=Position.parse("900f")).end
+        Position(seconds=None, frame=900)
+    """
+
+    max_size: int | None = None
+    chunk_objects: int = 0
+    memory_budget: int | None = None
+    cuda_graphs: bool = False
+    start: Position | None = None
+    end: Position | None = None
+    allow_truncated: bool = False
+    origin: int | None = None
+    direction: str = "forward"  # one of DIRECTIONS
+    drop: tuple[Drop, ...] = ()
+    refine: bool = False
+    raw: RawVideo | None = None
+    latency_first: bool = False
+    trust_mask: bool = False
+    times: Times = Times()
 
     def __post_init__(self) -> None:
         if self.direction not in DIRECTIONS:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+from fork_server import Forks
+
 from livos_cli.network import LiVOS
 from livos_cli.weights.load import load_model
 
@@ -33,6 +35,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What lies in tests/slow/ is `slow`, without a word of its own."""
+    for item in items:
+        if ROOT / "tests" / "slow" in item.path.parents:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +63,21 @@ Livos = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
-def livos() -> Livos:
-    """Runs the command as a user would, in a process of its own."""
+def forks() -> Iterator[Forks | None]:
+    """The server that forks for each command, None where there is no forking."""
+    server = Forks() if hasattr(os, "fork") else None
+    yield server
+    if server is not None:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def livos(forks: Forks | None) -> Livos:
+    """Runs the command as a user would, in a process of its own.
+
+    Mostly one that is forked and so has imported everything; one that is started afresh where `env`
+    has what libraries read when they are imported.
+    """
 
     def run(
         *arguments: object,
@@ -64,15 +86,20 @@ def livos() -> Livos:
         cwd: Path | None = None,
         timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "livos_cli", *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            env={**os.environ, **(env or {})},
-            cwd=cwd,
-            timeout=timeout,
-            check=False,
-        )
+        words = [str(word) for word in arguments]
+        environment = {**os.environ, **(env or {})}
+        if forks is not None and forks.can_run(environment):
+            done = forks.run(words, environment, stdin, cwd, timeout)
+        else:
+            done = subprocess.run(
+                [sys.executable, "-m", "livos_cli", *words],
+                input=stdin,
+                capture_output=True,
+                env=environment,
+                cwd=cwd,
+                timeout=timeout,
+                check=False,
+            )
         return subprocess.CompletedProcess(
             done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
         )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 
 from livos_cli.masks.palette import encode_index_png
 from livos_cli.training.procedural import render
@@ -46,3 +51,30 @@ def write_sequence(
             cv2.imwrite(str(target), np.where(ids != 0, 255, 0).astype(np.uint8))
         else:
             target.write_bytes(encode_index_png(ids))
+
+
+def vos_benchmark(truth: Path, predicted: Path) -> tuple[float, dict[str, Any]]:
+    """J&F of all, and (J, F) of every object, from the package's own entry; 0 to 100."""
+    code = (
+        "import json, sys; from vos_benchmark.benchmark import benchmark;"
+        "jf, j, f, each = benchmark([sys.argv[1]], [sys.argv[2]], False, 1, verbose=False);"
+        "print(json.dumps([jf[0], each[0]], default=float))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, truth, predicted], capture_output=True, text=True, check=True
+    )
+    jf, each = json.loads(done.stdout)
+    (predicted / "results.csv").unlink()
+    return jf, each
+
+
+def assert_equal_to_vos_benchmark(results: dict[str, Any], truth: Path, predicted: Path) -> None:
+    jf, each = vos_benchmark(truth, predicted)
+    assert results["overall"]["J&F"] == pytest.approx(jf / 100, abs=1e-6)
+    assert set(results["sequences"]) == set(each)
+    for name, (j, f) in each.items():
+        objects = results["sequences"][name]["objects"]
+        assert set(objects) == set(j)
+        for number, score in objects.items():
+            assert score["J"] == pytest.approx(j[number] / 100, abs=1e-6)
+            assert score["F"] == pytest.approx(f[number] / 100, abs=1e-6)

@@ -45,6 +45,15 @@ def segment(
 
     Raises:
         LivosError: an input that cannot be used.
+
+    Examples:
+        >>> from livos_cli import SegmentOptions, segment
+        >>> from livos_cli.options import Position
+        >>> first = SegmentOptions(max_size=48, end=Position(frame=2))
+        >>> for result in segment("examples/clip.mp4", "examples/first.png", options=first):
+        ...     print(result.index, result.mask.shape, result.mask.dtype)
+        0 (360, 640) uint8
+        1 (360, 640) uint8
     """
     options = options or SegmentOptions()
     model = model or load_model(weights, device=device, precision=precision)

@@ -56,6 +56,17 @@ class Tracker:
             of what the device has free at the first frame.
         graphs: replay the work of a frame that brings no mask as one CUDA graph, captured again
             when size or objects change. The result is the same.
+
+    Examples:
+        >>> import numpy as np
+        >>> from livos_cli import Tracker, load_model
+        >>> tracker = Tracker(load_model("tiny", device="cpu"), max_size=48)
+        >>> frame, mask = np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.uint8)
+        >>> mask[10:30, 10:30] = 7
+        >>> tracker.step(frame, mask).shape
+        torch.Size([2, 48, 64])
+        >>> tracker.object_ids
+        [7]
     """
 
     def __init__(

@@ -75,6 +75,11 @@ def load_model(
     Raises:
         WeightsError: the weights cannot be found, fetched, read or trusted.
         UsageError: a device or precision that is not to be had here.
+
+    Examples:
+        >>> from livos_cli import load_model
+        >>> load_model("tiny", device="cpu", precision="fp32").dtype
+        torch.float32
     """
     return load_located(weights, device=device, precision=precision)[0]
 

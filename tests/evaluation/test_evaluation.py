@@ -12,43 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from conftest import EXAMPLES
-from sequences import FRAMES, IDS, LATE, scene, write_sequence
+from sequences import FRAMES, IDS, LATE, assert_equal_to_vos_benchmark, scene, write_sequence
 
 from livos_cli.datasets import first_seen, open_dataset, read_ids
 from livos_cli.errors import InputError
 from livos_cli.evaluation.long_run import forward_and_backward
 from livos_cli.masks.palette import encode_index_png
-
-MARK = 0.58  # J&F on `dev`; repeating the first mask gives J 0.353, optical flow 0.462
-
-
-def vos_benchmark(truth: Path, predicted: Path) -> tuple[float, dict[str, Any]]:
-    """J&F of all, and (J, F) of every object, from the package's own entry; 0 to 100."""
-    code = (
-        "import json, sys; from vos_benchmark.benchmark import benchmark;"
-        "jf, j, f, each = benchmark([sys.argv[1]], [sys.argv[2]], False, 1, verbose=False);"
-        "print(json.dumps([jf[0], each[0]], default=float))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, truth, predicted], capture_output=True, text=True, check=True
-    )
-    jf, each = json.loads(done.stdout)
-    (predicted / "results.csv").unlink()
-    return jf, each
-
-
-def assert_equal_to_vos_benchmark(results: dict[str, Any], truth: Path, predicted: Path) -> None:
-    jf, each = vos_benchmark(truth, predicted)
-    assert results["overall"]["J&F"] == pytest.approx(jf / 100, abs=1e-6)
-    assert set(results["sequences"]) == set(each)
-    for name, (j, f) in each.items():
-        objects = results["sequences"][name]["objects"]
-        assert set(objects) == set(j)
-        for number, score in objects.items():
-            assert score["J"] == pytest.approx(j[number] / 100, abs=1e-6)
-            assert score["F"] == pytest.approx(f[number] / 100, abs=1e-6)
-
 
 LAYOUTS = {
     # kind: (split asked for, folder of the frames, folder of the annotations)
@@ -257,18 +226,3 @@ def test_a_long_run_reports_j_by_position_and_resumes(tmp_path: Path, livos: Any
              for part in (slice(None, 100), slice(-100, None))]  # fmt: skip
     assert summary["ratio"] == pytest.approx(means[1] / means[0])
     assert one["J"][0] > 0.3  # it follows something
-
-
-@pytest.mark.slow
-def test_built_in_weights_on_five_real_sequences(shared: Path, tmp_path: Path, livos: Any) -> None:
-    """All settings at their defaults; prints a line a sequence with `pytest -s`."""
-    script = EXAMPLES / "lay_out_davis.py"
-    command = [sys.executable, script, shared / "data/davis-train", tmp_path, "--split", "dev"]
-    subprocess.run(command, check=True, capture_output=True)
-    out = tmp_path / "out"
-    done = livos("eval", tmp_path, "-d", "davis17", "--split", "dev", "-o", out, timeout=900)
-    assert done.returncode == 0, done.stderr
-    print(done.stdout)
-    results = json.loads((out / "results.json").read_text())
-    assert_equal_to_vos_benchmark(results, tmp_path / "Annotations/480p", out / "predictions")
-    assert results["overall"]["J&F"] > MARK

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -248,49 +246,6 @@ def test_a_wrong_mask_is_corrected(shared: Path, tmp_path: Path, tiny: LiVOS) ->
     print(f"J of frames 1-39, 41-59: {uncorrected} without, {corrected} with the correction")
     assert corrected[0] == uncorrected[0]
     assert corrected[1] > uncorrected[1] + 0.2
-
-
-MEMORY = """
-import sys, threading, time
-from pathlib import Path
-import livos_cli
-from livos_cli.options import RunOptions, SegmentOptions
-from livos_cli.pipeline.run import run
-from livos_cli.video.reader import open_source
-
-def resident(field):
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-
-video, mask, out, direction, origin = sys.argv[1:]
-model = livos_cli.load_model("tiny", device="cpu", precision="fp32")
-options = SegmentOptions(max_size=64, direction=direction, origin=int(origin))
-report = run(video, Path(mask), model, options, RunOptions(output=Path(out)))
-print(report.frames, resident("VmHWM:"))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_both_ways(shared: Path, tmp_path: Path) -> None:
-    """1,189 frames from the middle: within 150 MB of forward alone."""
-    video = shared / "data" / "clips" / "bottle-detection.mp4"
-    mask = np.zeros((360, 640), np.uint8)
-    mask[100:260, 200:330] = 1
-    write_png(tmp_path / "mask.png", mask, "gray")
-
-    def peak(direction: str, origin: int) -> tuple[int, int]:
-        what = [video, tmp_path / "mask.png", tmp_path / direction, direction, str(origin)]
-        command = [sys.executable, "-c", MEMORY, *map(str, what)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        frames, size = done.stdout.split()
-        return int(frames), int(size)
-
-    (all_frames, forward), (both_frames, both) = peak("forward", 0), peak("both", 700)
-    print(f"peak resident: forward {forward / 1e6:.0f} MB, both ways {both / 1e6:.0f} MB")
-    assert all_frames == both_frames == 1189
-    assert both - forward < 150e6
 
 
 def test_wrong_usage_is_said_before_any_work(livos: Any, tmp_path: Path) -> None:

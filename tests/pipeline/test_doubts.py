@@ -11,11 +11,9 @@ import cv2
 import numpy as np
 import pytest
 from conftest import EXAMPLES, Livos
-from media import decode, files, scene, write_png, write_video
+from media import files, scene, write_png, write_video
 
-from livos_cli import Tracker
 from livos_cli.errors import InterruptionError
-from livos_cli.evaluation.score import jaccard
 from livos_cli.network import LiVOS
 from livos_cli.options import Checkpointing, Drop, RunOptions, SegmentOptions
 from livos_cli.outputs.formats import FrameResult, Job
@@ -315,23 +313,3 @@ def test_a_sheet_without_certainties_has_neither_mark_nor_curve(tmp_path: Path) 
 
 
 # Real footage.
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "fails"), [("bear", False), ("scooter-gray", True)])
-def test_on_real_footage(name: str, fails: bool, shared: Path, tiny: LiVOS) -> None:
-    """Every fourth frame: the bear is followed to the end, the scooter becomes a sign."""
-    folder = shared / "data" / "davis-train"
-    rgb = decode(folder / f"{name}.mp4", "rgb24")[::4]
-    masks = decode(folder / f"{name}.masks.mkv")[::4]
-    tracker, watch, good = Tracker(tiny), DoubtWatch(), []
-    for index, (image, mask) in enumerate(zip(rgb, masks, strict=True)):
-        true = (mask > 127).astype(np.uint8)
-        found = tracker.step_ids(image, true if index == 0 else None)
-        good.append(jaccard(found == 1, true == 1) >= 0.7)
-        watch.see(index, index / 6, tracker.certainty)
-    assert all(good) != fails
-    assert bool(watch.doubts) == fails
-    if fails:
-        assert watch.doubts[0].frame <= good.index(False) + 3
-        assert watch.doubts[-1].open

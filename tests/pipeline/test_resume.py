@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
 from filelock import FileLock
-from media import files, scene, visible, write_png, write_video
+from media import files, scene, write_png, write_video
 
 from livos_cli.errors import InputError, InterruptionError, OutputError
 from livos_cli.network import LiVOS
@@ -26,7 +22,6 @@ from livos_cli.pipeline.report import Begin, Observer, Report
 from livos_cli.pipeline.run import run
 
 FRAMES = 16
-posix = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
 
 @pytest.fixture(scope="module")
@@ -193,175 +188,11 @@ def test_an_input_that_fails_keeps_its_progress(tmp_path: Path, tiny: LiVOS) -> 
     assert len(list((tmp_path / "out").rglob("state-*"))) == 1
 
 
-# The command, as a process that is really interrupted.
-
-VIDEOS = 6
-LENGTHS = (14, 22, 6, 30, 18, 26)
+# The command.
 
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "livos_cli", "segment", *map(str, arguments)]
-
-
-@pytest.fixture(scope="module")
-def long_clip(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("long")
-    made = scene(96, 128, 400, seed=2)
-    video = write_video(folder / "long.mp4", [rgb for rgb, _ in made])
-    return {"video": video, "mask": write_png(folder / "m.png", made[0][1], "gray")}
-
-
-def begun(
-    clip: dict[str, Path], out: Path, *more: object, under: tuple[str, ...] = ()
-) -> subprocess.Popen[str]:
-    """The command, when its first frames are written."""
-    process = subprocess.Popen(
-        [*under, *command(clip["video"], "-m", clip["mask"], "-o", out, "--device", "cpu",
-                "--save", "mask", "--save", "png", *more)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while len(list(out.glob(".livos-*.partial/*.png"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return process
-
-
-@posix
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_once_says_how_to_go_on(
-    sent: signal.Signals, long_clip: dict[str, Path], tmp_path: Path
-) -> None:
-    process = begun(long_clip, tmp_path)
-    process.send_signal(sent)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == (130 if sent == signal.SIGINT else 143), said
-    assert "interrupted after frame" in said
-    assert "run the same command again" in said
-    assert "Traceback" not in said
-    assert [p.name for p in tmp_path.iterdir()] == [".livos"]
-    process = begun(long_clip, tmp_path)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    assert "resuming after" in said
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["long", "long.mask.mkv"]
-    assert len(list((tmp_path / "long").iterdir())) == 400
-
-
-@posix
-def test_interrupted_twice_stops_at_once(long_clip: dict[str, Path], tmp_path: Path) -> None:
-    process = begun(long_clip, tmp_path)
-    process.send_signal(signal.SIGSTOP)  # so that both arrive before the frame is finished
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGCONT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode in (130, 143), said
-    assert "Traceback" not in said
-    assert not list(tmp_path.glob(".livos-*"))
-
-
-@posix
-def test_what_is_ignored_stays_ignored(long_clip: dict[str, Path], tmp_path: Path) -> None:
-    """As by nohup: the terminal is closed, and the run goes on."""
-    process = begun(long_clip, tmp_path, "--end", "40f", under=("nohup",))
-    process.send_signal(signal.SIGHUP)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
-    assert len(list((tmp_path / "long").iterdir())) == 40
-
-
-@posix
-def test_without_checkpoints_nothing_is_left(long_clip: dict[str, Path], tmp_path: Path) -> None:
-    process = begun(long_clip, tmp_path, "--checkpoint", 0)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "unfinished results were removed" in said
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-@posix
-def test_killed_at_twenty_moments(tmp_path: Path) -> None:
-    """SIGKILL at random moments of a run over six videos, which is begun again until it is done."""
-    for folder in ("videos", "masks"):
-        (tmp_path / folder).mkdir()
-    for number, length in enumerate(LENGTHS):
-        made = scene(64, 96, length, objects=2, seed=number)
-        write_video(tmp_path / "videos" / f"v{number}.mp4", [r for r, _ in made], tone=True)
-        write_png(tmp_path / "masks" / f"v{number}.png", made[0][1], "pal8")
-
-    def start(out: Path) -> subprocess.Popen[str]:
-        # Checkpoints as often as can be: a kill in the middle of one is what matters.
-        return subprocess.Popen(
-            command(tmp_path / "videos", "-m", tmp_path / "masks", "-o", out, "--device", "cpu",
-                    "--save", "mask", "--save", "png", "--save", "overlay", "--save", "coco",
-                    "--checkpoint", 0.05, "--max-size", 64),
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )  # fmt: skip
-
-    began = time.monotonic()
-    process = start(tmp_path / "left")
-    assert process.communicate()[1].count(" frames in ") == VIDEOS
-    seconds = time.monotonic() - began
-    want = files(tmp_path / "left")
-    want = {name: data for name, data in want.items() if visible(name)}
-    assert len(want) == VIDEOS * 3 + sum(LENGTHS) + 1
-
-    rng = random.Random(5)
-    kills = rounds = resumed = 0
-    while kills < 20:
-        out = tmp_path / f"out{rounds}"
-        rounds += 1
-        while True:
-            process = start(out)
-            try:
-                # Past the start-up, of which nothing is seen on disk.
-                process.wait(timeout=rng.uniform(0.3, 1.0) * seconds if kills < 20 else None)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                kills += 1
-            assert process.stderr is not None
-            said = process.stderr.read()
-            process.wait()
-            process.stderr.close()
-            assert "Traceback" not in said
-            for name, data in files(out).items() if out.exists() else ():
-                if visible(name) and name != "report.jsonl":
-                    assert data == want[name], (name, kills)
-            resumed += (out / ".livos").exists() and any(
-                list(p.glob("state-*")) for p in (out / ".livos").iterdir()
-            )
-            if process.returncode == 0:
-                break
-            assert process.returncode == -signal.SIGKILL, said
-        got = {name: data for name, data in files(out).items() if visible(name)}
-        assert set(got) == set(want)
-        assert not list(out.rglob(".livos-*"))
-        assert not list(out.rglob("*.unfinished"))
-    assert resumed >= 5  # some kills left a checkpoint behind
-
-
-@posix
-def test_killed_at_every_step(tmp_path: Path) -> None:
-    """No luck in it: killed before each change to the file system, one after the other."""
-    made = scene(48, 64, 3, objects=2, seed=1)
-    (tmp_path / "videos").mkdir()
-    write_video(tmp_path / "videos" / "v.mp4", [rgb for rgb, _ in made])
-    write_png(tmp_path / "masks" / "v.png", made[0][1], "pal8")
-    done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "every_step.py", tmp_path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    *wrong, steps = done.stdout.splitlines()
-    assert not wrong
-    assert int(steps.split()[0]) > 20
 
 
 def test_the_same_command_gives_the_same_bytes(clip: dict[str, Path], tmp_path: Path) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, reference_weights
+from conftest import reference_weights
 
 from livos_cli.errors import InputError
 from livos_cli.network import BASE, LITE, SMALL, TINY, LiVOS, LiVOSConfig
@@ -191,57 +187,3 @@ def test_where_memory_runs_out_the_frame_is_computed_again(
     monkeypatch.undo()
     want.step(frames[0], mask)
     assert torch.allclose(prob, want.step(frames[1]), atol=1e-4)
-
-
-PEAK = """
-import sys
-from pathlib import Path
-import numpy as np
-import torch
-from livos_cli.network import PRESETS, LiVOS
-from livos_cli.tracker.tracker import Tracker
-from livos_cli.network.prepare import to_device
-
-def status(field):
-    line = next(l for l in Path("/proc/self/status").read_text().splitlines() if field in l)
-    return int(line.split()[1]) * 1024
-
-rows = int(sys.argv[1])
-torch.manual_seed(0)
-model = to_device(LiVOS(PRESETS["base"]), torch.device("cpu"), torch.float32)
-tracker = Tracker(model, max_size=-1)
-tracker._rows = lambda height, width: rows
-frame = np.random.default_rng(0).integers(0, 256, (960, 1280, 3), dtype=np.uint8)
-mask = np.zeros((960, 1280), np.uint8)
-mask[300:700, 300:900] = 1
-before = status("VmRSS")
-tracker.step_ids(frame, mask)
-tracker.step_ids(frame)
-print(status("VmHWM") - before)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="resident memory is read from /proc (Linux)"
-)
-def test_memory_is_what_was_estimated() -> None:
-    """The peak of a process, whole and in strips, against the estimate that chooses the strips.
-
-    Large blocks go back to the system when they are freed: what the C library keeps of them for
-    the next ones depends on addresses and would differ between runs by more than the strips save.
-    """
-    peaks = {}
-    for rows in (0, 12):
-        done = subprocess.run(
-            [sys.executable, "-c", PEAK, str(rows)],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=ROOT,
-            env={**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)},
-        )
-        peaks[rows] = int(done.stdout)
-        estimate = working_memory(BASE, 60, 80, 1, 4, rows=rows)
-        assert 0.4 * estimate < peaks[rows] < 1.1 * estimate, (rows, peaks, estimate)
-    assert peaks[12] < peaks[0]

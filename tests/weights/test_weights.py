@@ -242,11 +242,6 @@ def test_offline_and_never_seen(fetch: Any) -> None:
     assert "local cache" in error_of(fetch("owner/repo:a.safetensors", HF_HUB_OFFLINE="1"))
 
 
-@pytest.mark.slow  # the client tries for 25 seconds
-def test_no_server(fetch: Any) -> None:
-    assert "local cache" in error_of(fetch("owner/repo", HF_ENDPOINT="http://127.0.0.1:9"))
-
-
 def test_published_names_come_from_a_mirror(hub: Hub, fetch: Any, tmp_path: Path) -> None:
     name = "livos-nomose-1024p"
     checkpoint = tmp_path / "small.pth"

@@ -62,7 +62,6 @@ def workers(mark: str) -> list[int]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="workers are found in /proc (Linux)")
 def test_two_workers_and_one_that_is_killed(folder: Path, tmp_path: Path) -> None:
     plain = subprocess.run(
@@ -101,7 +100,6 @@ def test_two_workers_and_one_that_is_killed(folder: Path, tmp_path: Path) -> Non
     assert not list(out.glob(".livos/*.unfinished"))
 
 
-@pytest.mark.slow
 def test_stretches_between_masks(tmp_path: Path, livos: Any) -> None:
     """Each stretch as it would be alone; together one video with every frame, and its sound."""
     made = scene(96, 128, 60, objects=2, seed=3)

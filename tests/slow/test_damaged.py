@@ -13,7 +13,6 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-import pytest
 from media import decode
 
 SEED = 7
@@ -57,7 +56,6 @@ def damaged(rng: random.Random, sound: dict[str, bytes]) -> tuple[str, bytes, st
     return suffix, bytes(data), how
 
 
-@pytest.mark.slow
 def test_two_hundred_damaged_files(shared: Path, tmp_path: Path) -> None:
     rng = random.Random(SEED)
     clips = sorted((shared / "data" / "clips").glob("*.mp4"))

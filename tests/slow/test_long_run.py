@@ -54,7 +54,6 @@ needs_proc = pytest.mark.skipif(
 
 
 @needs_proc
-@pytest.mark.slow
 def test_memory_does_not_grow_over_1394_frames(shared: Path, tmp_path: Path) -> None:
     """At a small network size, for time: what could grow with the frames grows there too."""
     video = shared / "data" / "clips" / "one-by-one-person-detection.mp4"
