@@ -66,13 +66,24 @@ ALLOWED: dict[str, set[str]] = {
     | {"datasets", "device", "files", "network", "trust", "video", "weights", "livos_kernels"},
     "bench": BASICS | {"device", "network", "pipeline", "tracker", "video"},
     "first_mask": BASICS,
+    "clicks": BASICS | {"first_mask", "framing", "network"},
     "files": BASICS,
     "datasets": BASICS | {"outside", "video"},
     "evaluation": BASICS
     | {"datasets", "device", "files", "network", "outputs", "tracker", "tracking", "trust"}
     | {"video"},
     "cli": BASICS
-    | {"batch", "bench", "cluster", "datasets", "device", "discover", "evaluation", "files"}
+    | {
+        "batch",
+        "bench",
+        "clicks",
+        "cluster",
+        "datasets",
+        "device",
+        "discover",
+        "evaluation",
+        "files",
+    }
     | {"first_mask", "lock", "network", "outputs", "pipeline", "plan", "stretches", "tracking"}
     | {"training", "video", "weights", "livos_cli"},
     "__main__": {"cli"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -346,7 +347,7 @@ def _make(
     import numpy as np
 
     from livos_cli.files import write_whole
-    from livos_cli.first_mask import doubt_found, grab, is_even_backdrop, pick_backdrop
+    from livos_cli.first_mask import doubt_found, is_even_backdrop, pick_backdrop
     from livos_cli.options import Look
     from livos_cli.video.mask_checks import check_meant
     from livos_cli.video.overlay import draw_overlay
@@ -358,8 +359,8 @@ def _make(
         ids[pick_backdrop(rgb, limit)] = 1
         if not is_even_backdrop(rgb):
             warnings.append("the frame's border has many colours: there is no even backdrop")
-    for object_id, own in hints.items():
-        found = grab(rgb, own)
+    for object_id, found in _find(rgb, hints):
+        own = hints[object_id]
         if doubt := doubt_found(rgb, found, own):
             warnings.append(f"object {object_id}: {doubt}")
         if both := int((found & (ids > 0)).sum()):
@@ -370,3 +371,21 @@ def _make(
     drawn = draw_overlay(rgb, ids, Look(labels=True))
     write_whole(picture, cv2.imencode(".jpg", drawn[..., ::-1])[1].tobytes())
     return ids, warnings
+
+
+def _find(rgb: np.ndarray, hints: dict[int, Hints]) -> Iterator[tuple[int, np.ndarray]]:
+    """Each object's mask; the frame's features are computed once for all of them."""
+    if not hints:
+        return
+    from livos_cli.clicks import ClickPredictor, find_object
+    from livos_cli.first_mask import check_hints
+    from livos_cli.weights.clicks import load_clicks
+    from livos_cli.weights.load import load_model
+
+    for own in hints.values():
+        check_hints(own, *rgb.shape[:2])
+    net = load_clicks()
+    model = load_model(net.config.encoder, device="cpu", precision="fp32")
+    predictor = ClickPredictor(model, net, rgb)
+    for object_id, own in hints.items():
+        yield object_id, find_object(predictor, own)
