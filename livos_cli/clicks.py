@@ -18,7 +18,7 @@ from livos_cli.network.clicks import ClickFeatures, ClickNet, draw_guides, trunk
 from livos_cli.network.layers import area_average
 from livos_cli.network.model import STRIDE, LiVOS
 
-__all__ = ["ClickPredictor", "find_object", "hold_points"]
+__all__ = ["ClickPredictor", "doubt_found", "find_object", "hold_points"]
 
 REACH = 1 / 160  # of the frame's shorter side: how far around it a point decides
 SLACK = 0.08  # of a box's sides: an object may reach so far beyond it
@@ -26,6 +26,11 @@ AROUND = 1.5  # a window's sides, of the object's
 CLOSER = 1.25  # how much larger a window must show the object than the whole frame does
 LARGEST = 3.0  # pixels of the network for one of the frame
 KEPT = 4  # windows whose features are kept
+
+# What was found in a box can hardly be its object. A click in its middle finds the same once more:
+# of boxes around twelve real objects with IoU 0.45 or more, of nineteen empty boxes one above 0.38.
+LEAST_FILL = 0.1  # of the box
+LEAST_AGAIN = 0.4
 
 Point = tuple[float, float]
 Click = tuple[float, float, bool]
@@ -182,7 +187,7 @@ class ClickPredictor:
 
     @property
     def _step(self) -> int:
-        """Of the pixels of a large mask, every so manieth is enough to see where it is."""
+        """Rows and columns from one that is looked at to the next: where a large mask is."""
         return max(1, min(self.size) // 512)
 
     def _view(self, window: Window) -> _View:
@@ -299,3 +304,29 @@ def find_object(predictor: ClickPredictor, hints: Hints) -> np.ndarray:
             "give more points, a --polygon along its outline, or paint the mask yourself",
         )
     return found
+
+
+def doubt_found(predictor: ClickPredictor, found: np.ndarray, hints: Hints) -> str | None:
+    """Why what was found in a box may be no object; None if all looks well.
+
+    Args:
+        predictor: of the frame.
+        found: (H, W) bool, by `find_object`, not empty.
+        hints: what it was found by.
+    """
+    if hints.box is None:
+        return None
+    x0, y0, x1, y1 = hints.box
+    height, width = found.shape
+    area = (min(x1, width) - max(x0, 0)) * (min(y1, height) - max(y0, 0))
+    fill = float(found.sum()) / max(1.0, area)
+    if fill < LEAST_FILL:
+        return f"only {100 * fill:.1g} % of its box was found: does the box hold an object?"
+    if hints.inside or hints.polygon:
+        return None
+    inner = cv2.distanceTransform(np.pad(found, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = divmod(int(inner.argmax()), width)
+    again = predictor.mask([(x + 0.5, y + 0.5)], [True])
+    if (again & found).sum() < LEAST_AGAIN * (again | found).sum():
+        return "a click in its middle finds something else: does the box hold one object?"
+    return None

@@ -16,7 +16,6 @@ from livos_cli.errors import InputError, UsageError
 __all__ = [
     "Hints",
     "check_hints",
-    "doubt_found",
     "in_pixels",
     "is_even_backdrop",
     "parse_box",
@@ -25,13 +24,8 @@ __all__ = [
     "pick_backdrop",
 ]
 
-MARGIN = 0.35  # of the hints' size, around them: what background looks like
 LEAST_PART = 0.08  # of the largest part: smaller ones are dropped
 
-# What was found in a box can hardly be its object (measured on boxes around 24 real objects, of
-# which the sparsest filled 0.26 and the likest was 0.64 like its surroundings, and empty ones):
-LEAST_FILL = 0.1  # of the box
-MOST_ALIKE = 0.66  # of its colours, shared with what is around
 # An even backdrop: so much of the frame's border is so near its colour (Lab). Of 24 real scenes
 # the evenest had 0.78, a green screen whose light falls off by a third 0.85.
 EVEN_SHARE, EVEN_DISTANCE = 0.8, 16.0
@@ -130,20 +124,6 @@ def check_hints(hints: Hints, height: int, width: int, *, started: bool = False)
             )
 
 
-def _surroundings(hints: Hints, height: int, width: int) -> tuple[slice, slice]:
-    """The hints' place and a margin."""
-    corners = [*hints.polygon, *hints.inside, *hints.outside]
-    if hints.box is not None:
-        corners += [hints.box[:2], hints.box[2:]]
-    xs, ys = zip(*corners, strict=True)
-    x0, x1, y0, y1 = min(xs), max(xs), min(ys), max(ys)
-    pad = max(8.0, MARGIN * max(x1 - x0, y1 - y0))
-    return (
-        slice(max(0, int(y0 - pad)), min(height, int(np.ceil(y1 + pad)))),
-        slice(max(0, int(x0 - pad)), min(width, int(np.ceil(x1 + pad)))),
-    )
-
-
 def _tidy(found: np.ndarray) -> np.ndarray:
     """Drop specks and fill pinholes, of (H, W) uint8."""
     found = cv2.morphologyEx(found, cv2.MORPH_OPEN, _disc(1))
@@ -208,34 +188,3 @@ def _from_backdrop(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     distance = np.sqrt(((lab - np.median(border(lab), axis=0)) ** 2).sum(axis=2))
     return distance, border(distance)
-
-
-def doubt_found(rgb: np.ndarray, found: np.ndarray, hints: Hints) -> str | None:
-    """Why what was found in a box may be no object; None if all looks well.
-
-    Args:
-        rgb: (H, W, 3) uint8.
-        found: (H, W) bool.
-        hints: what it was found by.
-    """
-    if hints.box is None:
-        return None
-    x0, y0, x1, y1 = hints.box
-    height, width = found.shape
-    area = (min(x1, width) - max(x0, 0)) * (min(y1, height) - max(y0, 0))
-    fill = float(found.sum()) / max(1.0, area)
-    if fill < LEAST_FILL:
-        return f"only {100 * fill:.1g} % of its box was found: does the box hold an object?"
-    around = np.zeros_like(found)
-    around[_surroundings(hints, height, width)] = True
-    around &= ~found
-    if not around.any():
-        return None
-    lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab)
-    one, other = (
-        np.histogramdd(lab[where].astype(float), bins=12, range=[(0, 256)] * 3)[0] / where.sum()
-        for where in (found, around)
-    )
-    if float(np.minimum(one, other).sum()) > MOST_ALIKE:
-        return "it has much the same colours as what is around it"
-    return None

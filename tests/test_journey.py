@@ -401,9 +401,9 @@ def test_boxes_of_real_frames_without_an_object(shared: Path) -> None:
     """Of real frames: no box around an object is doubted, most empty ones are said."""
     import av
 
-    from livos_cli.clicks import ClickPredictor, find_object
+    from livos_cli.clicks import ClickPredictor, doubt_found, find_object
     from livos_cli.errors import LivosError
-    from livos_cli.first_mask import Hints, doubt_found
+    from livos_cli.first_mask import Hints
     from livos_cli.weights.clicks import load_clicks
     from livos_cli.weights.load import load_model
 
@@ -418,7 +418,7 @@ def test_boxes_of_real_frames_without_an_object(shared: Path) -> None:
             truth = next(masks.decode(video=0)).to_ndarray(format="gray") > 0
         predictor = ClickPredictor(model, net, rgb)
         real = Hints(box=tuple(float(v) for v in box_of(truth).split(",")))  # type: ignore[arg-type]
-        if doubt_found(rgb, find_object(predictor, real), real):
+        if doubt_found(predictor, find_object(predictor, real), real):
             doubted.append(name)
         height, width = truth.shape
         for _ in range(4):
@@ -429,7 +429,7 @@ def test_boxes_of_real_frames_without_an_object(shared: Path) -> None:
             empty += 1
             hints = Hints(box=(x, y, x + w, y + h))
             try:
-                said += doubt_found(rgb, find_object(predictor, hints), hints) is not None
+                said += doubt_found(predictor, find_object(predictor, hints), hints) is not None
             except LivosError:
                 said += 1
     print(f"{said} of {empty} empty boxes are said; doubted though real: {doubted}")

@@ -347,7 +347,7 @@ def _make(
     import numpy as np
 
     from livos_cli.files import write_whole
-    from livos_cli.first_mask import doubt_found, is_even_backdrop, pick_backdrop
+    from livos_cli.first_mask import is_even_backdrop, pick_backdrop
     from livos_cli.options import Look
     from livos_cli.video.mask_checks import check_meant
     from livos_cli.video.overlay import draw_overlay
@@ -359,9 +359,8 @@ def _make(
         ids[pick_backdrop(rgb, limit)] = 1
         if not is_even_backdrop(rgb):
             warnings.append("the frame's border has many colours: there is no even backdrop")
-    for object_id, found in _find(rgb, hints):
-        own = hints[object_id]
-        if doubt := doubt_found(rgb, found, own):
+    for object_id, found, doubt in _find(rgb, hints):
+        if doubt:
             warnings.append(f"object {object_id}: {doubt}")
         if both := int((found & (ids > 0)).sum()):
             warnings.append(f"{both} pixels of object {object_id} were another's; it has them now")
@@ -373,11 +372,11 @@ def _make(
     return ids, warnings
 
 
-def _find(rgb: np.ndarray, hints: dict[int, Hints]) -> Iterator[tuple[int, np.ndarray]]:
-    """Each object's mask; the frame's features are computed once for all of them."""
+def _find(rgb: np.ndarray, hints: dict[int, Hints]) -> Iterator[tuple[int, np.ndarray, str | None]]:
+    """Each object's mask, and why it may be none; the frame's features serve all of them."""
     if not hints:
         return
-    from livos_cli.clicks import ClickPredictor, find_object
+    from livos_cli.clicks import ClickPredictor, doubt_found, find_object
     from livos_cli.first_mask import check_hints
     from livos_cli.weights.clicks import load_clicks
     from livos_cli.weights.load import load_model
@@ -388,4 +387,5 @@ def _find(rgb: np.ndarray, hints: dict[int, Hints]) -> Iterator[tuple[int, np.nd
     model = load_model(net.config.encoder, device="cpu", precision="fp32")
     predictor = ClickPredictor(model, net, rgb)
     for object_id, own in hints.items():
-        yield object_id, find_object(predictor, own)
+        found = find_object(predictor, own)
+        yield object_id, found, doubt_found(predictor, found, own)
