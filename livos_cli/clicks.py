@@ -25,6 +25,7 @@ SLACK = 0.08  # of a box's sides: an object may reach so far beyond it
 AROUND = 1.5  # a window's sides, of the object's
 CLOSER = 1.25  # how much larger a window must show the object than the whole frame does
 LARGEST = 3.0  # pixels of the network for one of the frame
+SPECK = 0.1  # of the largest part that a point lies in: smaller ones, without one, are left out
 KEPT = 4  # windows whose features are kept
 
 # What was found in a box can hardly be its object. A click in its middle finds the same once more:
@@ -156,6 +157,7 @@ class ClickPredictor:
             half = self._net(view.features, guides[None])
             whole = F.interpolate(half[None], scale_factor=2, mode="bilinear")[0, 0]
         seen = np.ascontiguousarray(whole[:rows, :columns].numpy())
+        _drop_specks(seen, places[on].numpy())
         found = np.zeros(self.size, bool)
         found[top:bottom, left:right] = _resize(seen, (bottom - top, right - left)) > 0
         return found
@@ -220,6 +222,19 @@ def _resize(map_HW: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return map_HW
     way = cv2.INTER_AREA if size[0] < map_HW.shape[0] else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(map_HW, size[::-1], interpolation=way))
+
+
+def _drop_specks(log_odds: np.ndarray, points_N2: np.ndarray) -> None:
+    """Leave out, in place, small parts that no point on the object lies in."""
+    found = (log_odds > 0).astype(np.uint8)
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(found, connectivity=8)
+    last = np.array(found.shape)[::-1] - 1
+    meant = parts[tuple(np.clip(points_N2.astype(np.int64), 0, last).T[::-1])]
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    kept = areas >= SPECK * areas[meant if areas[meant].any() else slice(None)].max(initial=1)
+    kept[meant] = True
+    log_odds[~kept[parts] & (found > 0)] = -1
 
 
 def hold_points(mask: np.ndarray, points: Sequence[Point], labels: Sequence[bool]) -> None:

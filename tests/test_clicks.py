@@ -218,6 +218,25 @@ def test_a_box_bounds_its_object(lite: LiVOS, net: ClickNet, picture: Any) -> No
     assert rows.max() <= box[3] + 0.1 * (box[3] - box[1])
 
 
+def test_specks_without_a_point_are_left_out() -> None:
+    said = np.full((60, 80), -2.0, np.float32)
+    said[10:30, 10:30] = 1
+    said[5:8, 60:63] = said[50:53, 60:63] = 1  # of 9 pixels: specks
+    said[40:50, 10:25] = 1  # another part, large enough
+
+    def left(*points: tuple[float, float]) -> list[bool]:
+        log_odds = said.copy()
+        clicks_module._drop_specks(log_odds, np.array(points, np.float32).reshape(-1, 2))
+        assert np.array_equal(log_odds[said < 0], said[said < 0])
+        return [bool(log_odds[y, x] > 0) for y, x in ((20, 20), (6, 61), (51, 61), (45, 15))]
+
+    assert left() == [True, False, False, True]
+    assert left((20.0, 20.0)) == [True, False, False, True]
+    assert left((20.0, 20.0), (61.5, 6.5)) == [True, True, False, True]
+    assert left((61.5, 6.5)) == [True, True, True, True]  # what was meant is that small
+    assert left((79.0, 59.9)) == [True, False, False, True]  # in nothing that was found
+
+
 # ---------------------------------------------------------------- how well
 
 
