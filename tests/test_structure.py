@@ -17,7 +17,7 @@ KERNELS = ROOT / "kernels" / "livos_kernels"
 FLOORS = [
     {"cli"},
     {"batch", "bench", "evaluation", "training"},
-    {"pipeline"},
+    {"interactive", "pipeline"},
     {"datasets", "outputs", "tracker"},
     {"masks", "weights"},
     {"network", "video"},

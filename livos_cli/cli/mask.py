@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -338,7 +339,7 @@ def _make(
 
     from livos_cli.files.atomic import write_whole
     from livos_cli.masks.checks import check_meant
-    from livos_cli.masks.first_mask import doubt_found, grab, is_even_backdrop, pick_backdrop
+    from livos_cli.masks.first_mask import is_even_backdrop, pick_backdrop
     from livos_cli.masks.palette import encode_index_png
     from livos_cli.options import Look
     from livos_cli.outputs.overlay import draw_overlay
@@ -349,9 +350,8 @@ def _make(
         ids[pick_backdrop(rgb, limit)] = 1
         if not is_even_backdrop(rgb):
             warnings.append("the frame's border has many colours: there is no even backdrop")
-    for object_id, own in hints.items():
-        found = grab(rgb, own)
-        if doubt := doubt_found(rgb, found, own):
+    for object_id, found, doubt in _find(rgb, hints):
+        if doubt:
             warnings.append(f"object {object_id}: {doubt}")
         if both := int((found & (ids > 0)).sum()):
             warnings.append(f"{both} pixels of object {object_id} were another's; it has them now")
@@ -361,3 +361,22 @@ def _make(
     drawn = draw_overlay(rgb, ids, Look(labels=True))
     write_whole(picture, cv2.imencode(".jpg", drawn[..., ::-1])[1].tobytes())
     return ids, warnings
+
+
+def _find(rgb: np.ndarray, hints: dict[int, Hints]) -> Iterator[tuple[int, np.ndarray, str | None]]:
+    """Each object's mask, and why it may be none; the frame's features serve all of them."""
+    if not hints:
+        return
+    from livos_cli.interactive.clicks import ClickPredictor, doubt_found, find_object
+    from livos_cli.masks.first_mask import check_hints
+    from livos_cli.weights.clicks import load_clicks
+    from livos_cli.weights.load import load_model
+
+    for own in hints.values():
+        check_hints(own, *rgb.shape[:2])
+    net = load_clicks()
+    model = load_model(net.config.encoder, device="cpu", precision="fp32")
+    predictor = ClickPredictor(model, net, rgb)
+    for object_id, own in hints.items():
+        found = find_object(predictor, own)
+        yield object_id, found, doubt_found(predictor, found, own)

@@ -1,7 +1,6 @@
-"""A first mask from a few hints: GrabCut (C. Rother et al., SIGGRAPH 2004), refined at full size.
+"""Hints of where an object is, and masks of what differs from an even backdrop.
 
-The hints are cut out with some surroundings, segmented at a downsampled size, where the colours are
-learnt, and then once more at full size within a narrow band along the border that was found.
+What hints mean is found in `livos_cli.interactive.clicks`.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from livos_cli.errors import InputError, UsageError
 
 __all__ = [
     "Hints",
-    "doubt_found",
-    "grab",
+    "check_hints",
     "in_pixels",
     "is_even_backdrop",
     "parse_box",
@@ -26,16 +24,8 @@ __all__ = [
     "pick_backdrop",
 ]
 
-WORK_SIZE = 400  # pixels, shorter side of the downsampled cut-out
-MARGIN = 0.35  # of the hints' size, around them: what background looks like
-BAND = 0.02  # of the cut-out's size: where the border may still move at full size
-ROUNDS, FINE_ROUNDS = 8, 2  # of GrabCut
 LEAST_PART = 0.08  # of the largest part: smaller ones are dropped
 
-# What was found in a box can hardly be its object (measured on boxes around 24 real objects, of
-# which the sparsest filled 0.26 and the likest was 0.64 like its surroundings, and empty ones):
-LEAST_FILL = 0.1  # of the box
-MOST_ALIKE = 0.66  # of its colours, shared with what is around
 # An even backdrop: so much of the frame's border is so near its colour (Lab). Of 24 real scenes
 # the evenest had 0.78, a green screen whose light falls off by a third 0.85.
 EVEN_SHARE, EVEN_DISTANCE = 0.8, 16.0
@@ -111,45 +101,16 @@ def _numbers(text: str, count: int, option: str, example: str) -> list[float]:
     return values
 
 
-def grab(rgb: np.ndarray, hints: Hints) -> np.ndarray:
-    """Find one object.
+def check_hints(hints: Hints, height: int, width: int, *, started: bool = False) -> None:
+    """Raises UsageError unless hints say where an object is, within a frame of this size.
 
     Args:
-        rgb: (H, W, 3) uint8.
-        hints: at least a box, a polygon or a point on the object.
-
-    Returns:
-        (H, W) bool; the same for the same input.
-
-    Raises:
-        UsageError: no hint, or one outside of the frame.
-        InputError: nothing was found.
+        hints: of one object.
+        height: of the frame, pixels.
+        width: likewise.
+        started: something was found before, so that a point that is not on it is enough.
     """
-    _check(rgb, hints)
-    height, width = rgb.shape[:2]
-    crop = _surroundings(hints, height, width)
-    part = np.ascontiguousarray(rgb[crop])
-    scale = min(1.0, WORK_SIZE / min(part.shape[:2]))
-    size = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
-    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-    factor = size[0] / part.shape[1], size[1] / part.shape[0]
-    trimap = _trimap(hints, size[1], size[0], (crop[1].start, crop[0].start), factor)
-    found = _tidy(_grabcut(small, trimap, ROUNDS), trimap)
-    if scale < 1:
-        found = _refine(part, found, hints, (crop[1].start, crop[0].start))
-    if not found.any():
-        raise InputError(
-            "nothing was found that differs from its surroundings",
-            "give more points, a --polygon along its outline, or paint the mask yourself",
-        )
-    whole = np.zeros((height, width), bool)
-    whole[crop] = found
-    return whole
-
-
-def _check(rgb: np.ndarray, hints: Hints) -> None:
-    height, width = rgb.shape[:2]
-    if hints.box is None and not hints.polygon and not hints.inside:
+    if not started and hints.box is None and not hints.polygon and not hints.inside:
         raise UsageError("nothing says where the object is", "give --box, --polygon or --point")
     corners: list[Point] = [*hints.polygon, *hints.inside, *hints.outside]
     if hints.box is not None:
@@ -163,102 +124,16 @@ def _check(rgb: np.ndarray, hints: Hints) -> None:
             )
 
 
-def _surroundings(hints: Hints, height: int, width: int) -> tuple[slice, slice]:
-    """The hints' place and a margin; the whole frame if only points are given."""
-    if hints.box is None and not hints.polygon:
-        return slice(0, height), slice(0, width)
-    corners = [*hints.polygon, *hints.inside, *hints.outside]
-    if hints.box is not None:
-        corners += [hints.box[:2], hints.box[2:]]
-    xs, ys = zip(*corners, strict=True)
-    x0, x1, y0, y1 = min(xs), max(xs), min(ys), max(ys)
-    pad = max(8.0, MARGIN * max(x1 - x0, y1 - y0))
-    return (
-        slice(max(0, int(y0 - pad)), min(height, int(np.ceil(y1 + pad)))),
-        slice(max(0, int(x0 - pad)), min(width, int(np.ceil(x1 + pad)))),
-    )
-
-
-def _trimap(
-    hints: Hints, height: int, width: int, origin: tuple[int, int], factor: tuple[float, float]
-) -> np.ndarray:
-    """What GrabCut begins with: certain and likely foreground and background."""
-
-    def place(point: Point) -> tuple[int, int]:
-        return (
-            round((point[0] - origin[0]) * factor[0] - 0.5),
-            round((point[1] - origin[1]) * factor[1] - 0.5),
-        )
-
-    short = min(height, width)
-    if hints.polygon:
-        inside = np.zeros((height, width), np.uint8)
-        corners = np.array([place(point) for point in hints.polygon], np.int32)
-        cv2.fillPoly(inside, [corners], 1)
-        reach = max(2, round(0.06 * np.sqrt(max(1, int(inside.sum())))))
-        trimap = np.full((height, width), cv2.GC_BGD, np.uint8)
-        trimap[cv2.dilate(inside, _disc(reach)) > 0] = cv2.GC_PR_BGD
-        trimap[inside > 0] = cv2.GC_PR_FGD
-        trimap[cv2.erode(inside, _disc(2 * reach), borderValue=0) > 0] = cv2.GC_FGD
-    elif hints.box is not None:
-        trimap = np.full((height, width), cv2.GC_BGD, np.uint8)
-        (x0, y0), (x1, y1) = place(hints.box[:2]), place(hints.box[2:])
-        trimap[max(0, y0) : y1 + 1, max(0, x0) : x1 + 1] = cv2.GC_PR_FGD
-    else:
-        trimap = np.full((height, width), cv2.GC_PR_BGD, np.uint8)
-        for point in hints.inside:
-            cv2.circle(trimap, place(point), max(3, short // 8), cv2.GC_PR_FGD, cv2.FILLED)
-    radius = max(1, short // 60)
-    for points, value in ((hints.inside, cv2.GC_FGD), (hints.outside, cv2.GC_BGD)):
-        for point in points:
-            cv2.circle(trimap, place(point), radius, value, cv2.FILLED)
-    return trimap
-
-
-def _grabcut(image: np.ndarray, trimap: np.ndarray, rounds: int) -> np.ndarray:
-    """(H, W) uint8, 1 on the object."""
-    known = (trimap == cv2.GC_BGD) | (trimap == cv2.GC_PR_BGD)
-    if known.all() or not known.any():  # one of the two colour models has nothing to learn from
-        return (~known).astype(np.uint8)
-    cv2.setRNGSeed(0)  # its k-means begins at random
-    mask = trimap.copy()
-    models = np.zeros((2, 1, 65))
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    cv2.grabCut(bgr, mask, (0, 0, 1, 1), models[0], models[1], rounds, cv2.GC_INIT_WITH_MASK)
-    return np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-
-
-def _tidy(found: np.ndarray, trimap: np.ndarray) -> np.ndarray:
-    """Drop specks and fill pinholes; where points say what is the object, keep what they touch."""
+def _tidy(found: np.ndarray) -> np.ndarray:
+    """Drop specks and fill pinholes, of (H, W) uint8."""
     found = cv2.morphologyEx(found, cv2.MORPH_OPEN, _disc(1))
     found = cv2.morphologyEx(found, cv2.MORPH_CLOSE, _disc(2))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(found, connectivity=8)
     if count < 2:
         return found
     areas = stats[1:, cv2.CC_STAT_AREA]
-    sure = np.unique(labels[(trimap == cv2.GC_FGD) & (found > 0)])
-    keep = {int(n) for n in sure if n}
-    if not keep:
-        keep = {n + 1 for n in range(count - 1) if areas[n] >= LEAST_PART * areas.max()}
-    return np.isin(labels, list(keep)).astype(np.uint8)
-
-
-def _refine(
-    image: np.ndarray, found: np.ndarray, hints: Hints, origin: tuple[int, int]
-) -> np.ndarray:
-    """Let the border settle at full size, within a band."""
-    height, width = image.shape[:2]
-    large = cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR)
-    reach = max(3, round(BAND * min(height, width)))
-    trimap = np.full((height, width), cv2.GC_BGD, np.uint8)
-    trimap[cv2.dilate(large, _disc(reach)) > 0] = cv2.GC_PR_BGD
-    trimap[large > 0] = cv2.GC_PR_FGD
-    trimap[cv2.erode(large, _disc(reach), borderValue=1) > 0] = cv2.GC_FGD
-    for points, value in ((hints.inside, cv2.GC_FGD), (hints.outside, cv2.GC_BGD)):
-        for x, y in points:
-            at = round(x - origin[0] - 0.5), round(y - origin[1] - 0.5)
-            cv2.circle(trimap, at, 2, value, cv2.FILLED)
-    return _tidy(_grabcut(image, trimap, FINE_ROUNDS), trimap)
+    keep = [n + 1 for n in range(count - 1) if areas[n] >= LEAST_PART * areas.max()]
+    return np.isin(labels, keep).astype(np.uint8)
 
 
 def _disc(radius: int) -> np.ndarray:
@@ -289,7 +164,7 @@ def pick_backdrop(rgb: np.ndarray, limit: float | None = None) -> np.ndarray:
     if limit is None:
         scaled = np.minimum(distance * 2, 255).astype(np.uint8)
         limit = cv2.threshold(scaled, 0, 255, cv2.THRESH_OTSU)[0] / 2
-    found = _tidy((distance > limit).astype(np.uint8), np.zeros(rgb.shape[:2], np.uint8) + 2)
+    found = _tidy((distance > limit).astype(np.uint8))
     if not found.any():
         raise InputError(
             f"nothing differs from the backdrop by more than {limit:.3g}", "use a lower --threshold"
@@ -313,34 +188,3 @@ def _from_backdrop(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     distance = np.sqrt(((lab - np.median(border(lab), axis=0)) ** 2).sum(axis=2))
     return distance, border(distance)
-
-
-def doubt_found(rgb: np.ndarray, found: np.ndarray, hints: Hints) -> str | None:
-    """Why what was found in a box may be no object; None if all looks well.
-
-    Args:
-        rgb: (H, W, 3) uint8.
-        found: (H, W) bool, by `grab`.
-        hints: what it was found by.
-    """
-    if hints.box is None:
-        return None
-    x0, y0, x1, y1 = hints.box
-    height, width = found.shape
-    area = (min(x1, width) - max(x0, 0)) * (min(y1, height) - max(y0, 0))
-    fill = float(found.sum()) / max(1.0, area)
-    if fill < LEAST_FILL:
-        return f"only {100 * fill:.1g} % of its box was found: does the box hold an object?"
-    around = np.zeros_like(found)
-    around[_surroundings(hints, height, width)] = True
-    around &= ~found
-    if not around.any():
-        return None
-    lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab)
-    one, other = (
-        np.histogramdd(lab[where].astype(float), bins=12, range=[(0, 256)] * 3)[0] / where.sum()
-        for where in (found, around)
-    )
-    if float(np.minimum(one, other).sum()) > MOST_ALIKE:
-        return "it has much the same colours as what is around it"
-    return None

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["EfficientNetLite0", "remap_lite0"]
+__all__ = ["ALL_TAPS", "EfficientNetLite0", "remap_lite0"]
 
 # Blocks, kernel, stride of the first, expansion, channels out: the stages up to stride 16.
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))
 STEM = 32
 TAPS = (1, 2, 4)  # stages whose results are the features at 1/4, 1/8 and 1/16
+ALL_TAPS = (0, *TAPS)  # and at 1/2
 EPS = 1e-3  # of its batch norm
 
 
@@ -80,16 +81,18 @@ class EfficientNetLite0(nn.Module):
             width_in = width
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, H, W), sides multiples of 16 -> features at 1/16, 1/8 and 1/4."""
+    def forward(self, x: Tensor, taps: tuple[int, ...] = TAPS) -> tuple[Tensor, ...]:
+        """(B, 3, H, W), sides multiples of 16 -> features at 1/16, 1/8 and 1/4.
+
+        With `ALL_TAPS`, 16 channels at 1/2 come last.
+        """
         x = F.relu6(self.bn1(self.conv1(x)))
-        features = []
+        features: list[Tensor] = []
         for index, stage in enumerate(self.stages):
             x = stage(x)
-            if index in TAPS:
-                features.append(x)
-        f4, f8, f16 = features
-        return f16, f8, f4
+            if index in taps:
+                features.insert(0, x)
+        return tuple(features)
 
 
 def remap_lite0(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from livos_cli.weights.terms import TERMS_KEY
 __all__ = [
     "METADATA_KEY",
     "check_shapes",
+    "damaged",
     "infer_config",
     "read_calibration",
     "read_checkpoint",
@@ -67,10 +68,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], LiVOSConfig]:
             check_shapes(shapes, config, path)
             return remap_keys({name: file.get_tensor(name) for name in names}), config
     except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
-def _damaged(path: Path, error: BaseException) -> LivosError:
+def damaged(path: Path, error: BaseException) -> LivosError:
+    """What is to be said of a file of weights that reading it ended so."""
     if out_of_memory(error):
         return too_little_memory(f"to read the weights {path}")
     reason = (str(error) or type(error).__name__).splitlines()[0][:160]
@@ -109,7 +111,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
             ) from None
         raise WeightsError(f"the weights file {path} is damaged", "download it again") from None
     except Exception as error:  # a damaged pickle can fail in any way; no code of it was run
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     for key in ("state_dict", "model", "weights", "network"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
@@ -135,7 +137,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             claimed = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     if claimed > 4 * (size := path.stat().st_size):
         raise WeightsError(
             f"the weights file {path} of {size:,} bytes would unpack to {claimed:,}",

@@ -402,8 +402,12 @@ def test_boxes_of_real_frames_without_an_object(shared: Path) -> None:
     import av
 
     from livos_cli.errors import LivosError
-    from livos_cli.masks.first_mask import Hints, doubt_found, grab
+    from livos_cli.interactive.clicks import ClickPredictor, doubt_found, find_object
+    from livos_cli.masks.first_mask import Hints
+    from livos_cli.weights.clicks import load_clicks
+    from livos_cli.weights.load import load_model
 
+    model, net = load_model("lite", device="cpu", precision="fp32"), load_clicks()
     rng = np.random.default_rng(0)
     said, empty, doubted = 0, 0, []
     for name in ("bear", "car-turn", "dance-jump", "horsejump-low", "scooter-gray"):
@@ -412,8 +416,9 @@ def test_boxes_of_real_frames_without_an_object(shared: Path) -> None:
             rgb = next(video.decode(video=0)).to_ndarray(format="rgb24")
         with av.open(str(folder / f"{name}.masks.mkv")) as masks:
             truth = next(masks.decode(video=0)).to_ndarray(format="gray") > 0
+        predictor = ClickPredictor(model, net, rgb)
         real = Hints(box=tuple(float(v) for v in box_of(truth).split(",")))  # type: ignore[arg-type]
-        if doubt_found(rgb, grab(rgb, real), real):
+        if doubt_found(predictor, find_object(predictor, real), real):
             doubted.append(name)
         height, width = truth.shape
         for _ in range(4):
@@ -424,7 +429,7 @@ def test_boxes_of_real_frames_without_an_object(shared: Path) -> None:
             empty += 1
             hints = Hints(box=(x, y, x + w, y + h))
             try:
-                said += doubt_found(rgb, grab(rgb, hints), hints) is not None
+                said += doubt_found(predictor, find_object(predictor, hints), hints) is not None
             except LivosError:
                 said += 1
     print(f"{said} of {empty} empty boxes are said; doubted though real: {doubted}")

@@ -1,0 +1,1 @@
+"""Masks by hand: what clicks and boxes on a frame mean."""
