@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -358,18 +359,27 @@ class Tracker:
         self._judge(described, [ids.index(i) for i in seen])
         return result
 
+    def _between(self, rows: int) -> Callable[[], None]:
+        """What to do between the stages of a frame that is computed so many rows at a time.
+
+        In strips memory is short: what one stage is done with must not lie idle in the next.
+        """
+        return partial(give_back_memory, self.model.device) if rows else lambda: None
+
     def _read(
         self, image: Tensor, memory: Memory | None, rows: int, *, decide: bool
     ) -> tuple[Features, Tensor, Tensor, Memory | None]:
         """-> features, what `_advance` returns, soft masks (1, N, H, W), memory."""
         features = self.model.encode_image(image, rows)
-        if rows:  # as between the stages of `read`
-            give_back_memory(self.model.device)
+        between = self._between(rows)
+        between()
         if memory is None:
             result = torch.ones(1, *image.shape[-2:], device=self.model.device)
             return features, result, result[None, 1:], None
         chunk = 1 if rows else self.chunk_objects
-        log_odds, memory = self.model.read(features, memory, chunk=chunk, rows=rows)
+        log_odds, memory = self.model.read(
+            features, memory, chunk=chunk, rows=rows, between=between
+        )
         if decide:
             soft, decided = decide_masks(log_odds, dtype=self.model.dtype)
             return features.without_skips(), decided[0], soft, memory
@@ -377,13 +387,11 @@ class Tracker:
         return features.without_skips(), result, result[None, 1:], memory
 
     def _write(self, features: Features, memory: Memory, soft: Tensor, rows: int) -> Memory:
-        device = self.model.device
-        if rows:
-            give_back_memory(device)
+        between = self._between(rows)
+        between()
         chunk = 1 if rows else self.chunk_objects
-        memory = self.model.write(features, memory, soft, chunk=chunk, rows=rows)
-        if rows:
-            give_back_memory(device)
+        memory = self.model.write(features, memory, soft, chunk=chunk, rows=rows, between=between)
+        between()
         return memory
 
     def _describe(self, features: Features, soft: Tensor) -> Tensor | None:

@@ -221,6 +221,26 @@ print(status("VmHWM") - before)
 """
 
 
+def test_freed_memory_is_given_back_between_the_stages_of_strips(
+    tiny: LiVOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[torch.device] = []
+    monkeypatch.setattr("livos_cli.tracker.tracker.give_back_memory", given_back.append)
+    frame = np.zeros((400, 96, 3), np.uint8)
+    mask = np.zeros((400, 96), np.uint8)
+    mask[50:200, 20:80] = 1
+    tight = working_memory(tiny.config, 25, 6, 1, 4, rows=FEWEST_ROWS)
+    tight += sum(p.numel() * p.itemsize for p in tiny.parameters())
+    for budget, calls in ((4 << 30, 0), (tight, 6)):
+        tracker = Tracker(tiny, max_size=-1, memory_budget=budget)
+        tracker.step_ids(frame, mask)
+        given_back.clear()
+        tracker.step_ids(frame)
+        assert bool(tracker.strip_rows) == bool(calls)
+        # After the encoder, twice in `read`, before, in and after `write`.
+        assert len(given_back) == calls
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="resident memory is read from /proc (Linux)"
