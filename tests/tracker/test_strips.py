@@ -146,7 +146,7 @@ def test_a_tracker_within_a_budget(tiny: LiVOS) -> None:
     least = working_memory(tiny.config, 25, 6, 1, 4, rows=FEWEST_ROWS)
     free = Tracker(tiny, max_size=-1)
     tight = Tracker(tiny, max_size=-1, memory_budget=weights + least)
-    assert tight._rows(25, 6) in range(FEWEST_ROWS, 25)
+    assert tight._strips.rows(25, 6, 0) in range(FEWEST_ROWS, 25)
     for t, frame in enumerate(frames):
         given = mask if t == 0 else None
         prob = tight.step(frame, given)
@@ -210,7 +210,7 @@ rows = int(sys.argv[1])
 torch.manual_seed(0)
 model = to_device(LiVOS(PRESETS["base"]), torch.device("cpu"), torch.float32)
 tracker = Tracker(model, max_size=-1)
-tracker._rows = lambda height, width: rows
+tracker._strips.rows = lambda *frame: rows
 frame = np.random.default_rng(0).integers(0, 256, (960, 1280, 3), dtype=np.uint8)
 mask = np.zeros((960, 1280), np.uint8)
 mask[300:700, 300:900] = 1
@@ -219,6 +219,14 @@ tracker.step_ids(frame, mask)
 tracker.step_ids(frame)
 print(status("VmHWM") - before)
 """
+
+
+def test_weights_are_counted_once(tiny: LiVOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at every frame: there are hundreds of tensors."""
+    tracker = Tracker(tiny, max_size=-1)
+    monkeypatch.setattr(tiny, "parameters", lambda: pytest.fail("counted again"))
+    tracker.step_ids(np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), np.uint8))
+    tracker.step_ids(np.zeros((32, 32, 3), np.uint8))
 
 
 def test_freed_memory_is_given_back_between_the_stages_of_strips(
