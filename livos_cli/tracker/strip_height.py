@@ -31,7 +31,7 @@ class StripHeight:
         self._model, self._chunk = model, chunk
         self._weights = sum(p.numel() * p.itemsize for p in model.parameters())
         self._budget = budget
-        self._at_most = 0  # set where memory ran out all the same
+        self.at_most = 0  # rows, 0 for any; set where memory ran out all the same
 
     def rows(self, height: int, width: int, objects: int) -> int:
         """Rows to compute at a time, 0 for all.
@@ -58,8 +58,8 @@ class StripHeight:
                     "use a larger --memory-budget or a smaller --max-size",
                 )
             rows = FEWEST_ROWS
-        if self._at_most:
-            rows = min(rows or height, self._at_most)
+        if self.at_most:
+            rows = min(rows or height, self.at_most)
         return rows
 
     def halve(self, rows: int, height: int) -> int:
@@ -68,5 +68,5 @@ class StripHeight:
         Returns:
             That half, at least 1.
         """
-        self._at_most = max(1, (rows or height) // 2)
-        return self._at_most
+        self.at_most = max(1, (rows or height) // 2)
+        return self.at_most
