@@ -20,13 +20,13 @@ from livos_cli.device import (
     device_name,
     give_back_memory,
     held_memory,
+    memory_errors,
     memory_to_use,
     peak_memory,
     resolve_device,
     resolve_precision,
 )
-from livos_cli.errors import LivosError
-from livos_cli.memory import out_of_memory
+from livos_cli.errors import LivosError, ShortMemoryError
 from livos_cli.network import PRESETS, LiVOS
 from livos_cli.network.budget import working_memory
 from livos_cli.network.prepare import to_device
@@ -78,13 +78,12 @@ def measure(setting: Setting) -> Measured:
     if setting.threads:
         torch.set_num_threads(setting.threads)
     try:
-        _measure(setting, result)
+        with memory_errors(resolve_device(setting.device), ""):
+            _measure(setting, result)
+    except ShortMemoryError:
+        result.problem = "out of memory"
     except LivosError as error:
         result.problem = error.message
-    except (RuntimeError, MemoryError, OSError) as error:
-        if not out_of_memory(error):
-            raise
-        result.problem = "out of memory"
     return result
 
 
