@@ -14,7 +14,8 @@ HINT = (
     "close other programs; a smaller --max-size or --memory-budget, or --chunk-objects 1, needs "
     "less"
 )
-# Of libraries that have no type for it: PyTorch and oneDNN on a CPU, OpenCV, safetensors, threads.
+# Of libraries that have no type for it: PyTorch and oneDNN on a CPU, cuDNN and cuBLAS, OpenCV,
+# safetensors, threads.
 _TEXTS = (
     "can't allocate memory",
     "cannot allocate memory",
@@ -26,6 +27,8 @@ _TEXTS = (
     "out of memory",
     "could not create a memory",
     "could not create a primitive",
+    "cudnn_status_alloc_failed",
+    "cublas_status_alloc_failed",
     "can't start new thread",
 )
 

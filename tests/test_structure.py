@@ -79,6 +79,12 @@ def test_every_room_is_on_a_floor_and_in_the_readme() -> None:
         )
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE / "network").glob("*.py")), ids=lambda p: p.name)
+def test_the_network_knows_no_machine(path: Path) -> None:
+    """It computes; who calls it looks after memory."""
+    assert not imported_parts(ast.parse(path.read_text())) & {"device", "memory", "files"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_only_the_command_line_prints_or_exits(path: Path) -> None:
     if part_of(path) == "cli" or path.name == "__main__.py":

@@ -11,8 +11,8 @@ State and key sum are float32 whatever the precision of key and value, and so is
 
 Every function takes `backend`: `torch`, the specification in plain PyTorch; `triton`, kernels for
 CUDA devices, without gradients; `auto`, kernels where the tensors are on a CUDA device that can
-run them and no gradient is wanted. An explicit backend that cannot run raises; nothing is tried
-again in another way.
+run them and no gradient is wanted. Whether it can is tried once, with a tiny launch. An explicit
+backend that cannot run raises; nothing is tried again in another way.
 """
 
 from __future__ import annotations
@@ -65,8 +65,36 @@ def _auto(device: torch.device) -> bool:
     if torch.version.hip is not None or torch.cuda.get_device_capability(device) < OLDEST_DEVICE:
         log.info("%s: plain PyTorch (the kernels are for CUDA devices from 8.0 on)", device)
         return False
+    if why := _trial(device):
+        log.warning(
+            "the Triton kernels do not run on %s, which uses plain PyTorch, which is slower: %s "
+            "(Triton needs a C compiler and Python's headers, as of gcc and python3-dev)",
+            device,
+            why,
+        )
+        return False
     log.info("%s: Triton kernels", device)
     return True
+
+
+def _trial(device: torch.device) -> str:
+    """Why a tiny launch fails, in one line; nothing if it does not.
+
+    Triton compiles what launches its kernels when the first one is launched.
+
+    Raises:
+        torch.OutOfMemoryError: that says nothing about the kernels.
+    """
+    try:
+        from livos_kernels import triton
+
+        triton.decide_masks(torch.zeros(1, 2, 1, 1, device=device), torch.float32)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of Triton, the compiler, the disk of its cache
+        first = (str(error).strip().splitlines() or [""])[0]
+        return f"{type(error).__name__}: {first[:200]}"
+    return ""
 
 
 def _kernels(backend: Backend, *tensors: Tensor) -> ModuleType | None:

@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from livos_cli.network import PRESETS, LiVOS
+from livos_cli.network.livos import Features, Memory
 from livos_cli.network.strips import STRIDE
 
 __all__ = ["Floor", "floors"]
@@ -24,18 +25,25 @@ class Floor:
     bytes: int  # inputs, outputs and weights of the stage, each once
 
 
-def floors(network: str, height: int, width: int, objects: int, itemsize: int) -> list[Floor]:
-    """Of a frame that is read and remembered.
+@dataclass(frozen=True)
+class _Frame:
+    """One frame that was read and remembered: what went through it, and operations by stage."""
 
-    Args:
-        network: a key of PRESETS.
-        height: pixels.
-        width: pixels.
-        objects: N.
-        itemsize: bytes of the network's precision.
-    """
-    height, width = (-(-side // STRIDE) * STRIDE for side in (height, width))
-    # Shapes without data: autocast, which meta tensors do not have, is switched off inside.
+    model: LiVOS
+    features: Features
+    memory: Memory
+    readout: Tensor
+    state: Tensor
+    masks: Tensor
+    encoding: FlopCounterMode
+    matching: FlopCounterMode
+    reading: FlopCounterMode  # matching counted again
+    writing: FlopCounterMode  # likewise
+
+
+def _count(network: str, height: int, width: int, objects: int) -> _Frame:
+    """Run a frame of shapes without data."""
+    # Fake tensors: autocast, which meta tensors do not have, is switched off inside.
     with FakeTensorMode(), torch.no_grad():
         model = LiVOS(PRESETS[network]).eval()
         image = torch.empty(1, 3, height, width)
@@ -51,6 +59,25 @@ def floors(network: str, height: int, width: int, objects: int, itemsize: int) -
             model.read(features, memory)
         with FlopCounterMode(display=False) as writing:
             model.write(features, memory, masks)
+    return _Frame(
+        model, features, memory, readout, state, masks, encoding, matching, reading, writing
+    )
+
+
+def floors(network: str, height: int, width: int, objects: int, itemsize: int) -> list[Floor]:
+    """Of a frame that is read and remembered.
+
+    Args:
+        network: a key of PRESETS.
+        height: pixels.
+        width: pixels.
+        objects: N.
+        itemsize: bytes of the network's precision.
+    """
+    height, width = (-(-side // STRIDE) * STRIDE for side in (height, width))
+    counted = _count(network, height, width, objects)
+    model, features, memory = counted.model, counted.features, counted.memory
+    readout = counted.readout
 
     def of(counter: FlopCounterMode, *modules: str) -> int:
         counts = counter.get_flop_counts()
@@ -63,24 +90,24 @@ def floors(network: str, height: int, width: int, objects: int, itemsize: int) -
 
     frame, single = 3 * height * width, 4  # bytes of a frame; of a float32
     shared = (features.skip8, features.skip4, features.pixel, features.key)
-    sums = 2 * (memory.key_sum.numel() + state.numel()) * single
-    soft = masks.numel() * itemsize
+    sums = 2 * (memory.key_sum.numel() + counted.state.numel()) * single
+    soft = counted.masks.numel() * itemsize
     return [
         Floor(
             "encode image",
-            encoding.get_total_flops(),
+            counted.encoding.get_total_flops(),
             frame
             + moved(*shared, weights=(model.image_encoder, model.key_projector))
             + moved(weights=(model.pix_projector, model.gate_projector)),
         ),
         Floor(
             "match",
-            matching.get_total_flops(),
+            counted.matching.get_total_flops(),
             moved(features.key, features.key, readout, readout) + sums,
         ),
         Floor(
             "transform",
-            of(reading, "pixel_fuser", "object_transformer"),
+            of(counted.reading, "pixel_fuser", "object_transformer"),
             moved(
                 *(features.pixel, readout, memory.sensory, readout),
                 weights=(model.pixel_fuser, model.object_transformer),
@@ -88,7 +115,7 @@ def floors(network: str, height: int, width: int, objects: int, itemsize: int) -
         ),
         Floor(
             "decode mask",
-            of(reading, "mask_decoder"),
+            of(counted.reading, "mask_decoder"),
             moved(
                 *(readout, features.skip8, features.skip4, memory.sensory, memory.sensory),
                 weights=(model.mask_decoder,),
@@ -98,7 +125,7 @@ def floors(network: str, height: int, width: int, objects: int, itemsize: int) -
         ),
         Floor(
             "encode mask",
-            of(writing, "mask_encoder", "object_summarizer"),
+            of(counted.writing, "mask_encoder", "object_summarizer"),
             frame
             + soft
             + moved(

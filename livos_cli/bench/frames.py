@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from livos_cli.video.to_and_fro import to_and_fro
+
 __all__ = ["Scene", "write_clip"]
 
 TRAVEL = 48  # pixels that the picture moves to and fro
@@ -38,8 +40,7 @@ class Scene:
 
     def frame(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8; a view."""
-        shift = index % (2 * TRAVEL)
-        shift = min(shift, 2 * TRAVEL - shift)
+        shift = to_and_fro(index, TRAVEL + 1)
         return self._picture[:, shift : shift + self._width]
 
     @property

@@ -5,30 +5,28 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from livos_cli.bench.frames import Scene, write_clip
 from livos_cli.bench.settings import MARKS, Measured, Setting
-from livos_cli.bench.softmax import SoftmaxMatching, softmax_memory
+from livos_cli.bench.softmax import softmax_memory
+from livos_cli.bench.stages import TimedLiVOS, TimedSoftmax, timed
 from livos_cli.device import (
     device_name,
     give_back_memory,
     held_memory,
+    memory_errors,
     memory_to_use,
     peak_memory,
     resolve_device,
     resolve_precision,
 )
-from livos_cli.errors import LivosError
-from livos_cli.memory import out_of_memory
+from livos_cli.errors import LivosError, ShortMemoryError
 from livos_cli.network import PRESETS, LiVOS
 from livos_cli.network.budget import working_memory
 from livos_cli.network.prepare import to_device
@@ -80,26 +78,25 @@ def measure(setting: Setting) -> Measured:
     if setting.threads:
         torch.set_num_threads(setting.threads)
     try:
-        _measure(setting, result)
+        with memory_errors(resolve_device(setting.device), ""):
+            _measure(setting, result)
+    except ShortMemoryError:
+        result.problem = "out of memory"
     except LivosError as error:
         result.problem = error.message
-    except (RuntimeError, MemoryError, OSError) as error:
-        if not out_of_memory(error):
-            raise
-        result.problem = "out of memory"
     return result
 
 
-def _build(setting: Setting) -> LiVOS:
+def _build(setting: Setting) -> TimedLiVOS:
     torch.manual_seed(0)
     config = PRESETS[setting.network]
     device = resolve_device(setting.device)
     if setting.mode == "reference":  # channels first, nothing folded
-        return LiVOS(config).eval().requires_grad_(False).to(device)
-    dtype = resolve_precision(setting.precision, device)
-    if setting.mode == "softmax":
-        return to_device(SoftmaxMatching(config, setting.every), device, dtype)
-    return to_device(LiVOS(config), device, dtype)
+        return TimedLiVOS(config).eval().requires_grad_(False).to(device)
+    softmax = setting.mode == "softmax"
+    model = TimedSoftmax(config, setting.every) if softmax else TimedLiVOS(config)
+    to_device(model, device, resolve_precision(setting.precision, device))
+    return model
 
 
 def _tracker(model: LiVOS, setting: Setting) -> Tracker:
@@ -147,64 +144,19 @@ def _measure(setting: Setting, result: Measured) -> None:
         _files(setting, model, scene, result)
 
 
-def _stages(model: LiVOS, tracker: Tracker, scene: Scene) -> dict[str, float]:
+def _stages(model: TimedLiVOS, tracker: Tracker, scene: Scene) -> dict[str, float]:
     """Milliseconds a frame of what the network does, by stage; each is waited for."""
-    device = model.device
-    frame: dict[str, float] = {}
-    started: list[float] = []
-
-    def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any, **options: Any) -> Any:
-            begin = now()
-            result = function(*arguments, **options)
-            frame[name] = frame.get(name, 0.0) + now() - begin
-            return result
-
-        return run
-
-    def before(*_: Any) -> None:
-        started.append(now())
-
-    def after(name: str) -> Callable[..., None]:
-        def note(*_: Any) -> None:
-            frame[name] = frame.get(name, 0.0) + now() - started.pop()
-
-        return note
-
-    modules: dict[str, tuple[nn.Module, ...]] = {
-        "transform": (model.pixel_fuser, model.object_transformer),
-        "decode mask": (model.mask_decoder,),
-        "encode mask": (model.mask_encoder, model.object_summarizer),
-    }
-    hooks = []
-    for name, members in modules.items():
-        for module in members:
-            hooks.append(module.register_forward_pre_hook(before))
-            hooks.append(module.register_forward_hook(after(name)))
-    methods = {"encode_image": "encode image", "read_memory": "match", "update_memory": "match"}
-    for method, name in methods.items():
-        setattr(model, method, timed(name, getattr(model, method)))
     parts: dict[str, list[float]] = {}
-    try:
+    with timed(model) as clock:
         for index in range(STAGE_FRAMES + 1):
-            frame.clear()
+            clock.start()
             tracker.step_ids(scene.frame(index), scene.mask if index == 0 else None)
-            for name, seconds in frame.items() if index else ():
-                parts.setdefault(name, []).append(seconds)
-    finally:
-        for method in methods:
-            delattr(model, method)
-        for hook in hooks:
-            hook.remove()
-    return {name: 1e3 * median(spent) for name, spent in parts.items()}
+            for name, spent in clock.spent.items() if index else ():
+                parts.setdefault(name, []).append(spent)
+    return {name: median(spent) for name, spent in parts.items()}
 
 
-def _files(setting: Setting, model: LiVOS, scene: Scene, result: Measured) -> None:
+def _files(setting: Setting, model: TimedLiVOS, scene: Scene, result: Measured) -> None:
     """From an H.264 file to an FFV1 file, as `livos segment` does it."""
     from livos_cli.options import RunOptions, SegmentOptions
     from livos_cli.pipeline.report import Observer, Progress

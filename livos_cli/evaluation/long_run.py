@@ -7,7 +7,7 @@ what a memory does over time, with the truth known at every frame.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,9 @@ from livos_cli.network.livos import LiVOS
 from livos_cli.options import SegmentOptions
 from livos_cli.pipeline.propagate import make_tracker
 from livos_cli.video.images import list_images, read_image
+from livos_cli.video.to_and_fro import to_and_fro
 
-__all__ = ["BIN", "LongRun", "evaluate_long", "forward_and_backward", "play"]
+__all__ = ["BIN", "LongRun", "evaluate_long", "play"]
 
 BIN = 100  # positions that are averaged
 
@@ -51,14 +52,6 @@ class LongRun:
     def last(self) -> float:
         """Mean J of the last 100 frames."""
         return float(np.mean(self.j[-BIN:]))
-
-
-def forward_and_backward(frames: int, length: int) -> Iterator[int]:
-    """0, 1, ..., frames - 1, frames - 2, ..., 0, 1, ...: `length` numbers."""
-    period = max(1, 2 * (frames - 1))
-    for position in range(length):
-        step = position % period
-        yield step if step < frames else period - step
 
 
 def play(
@@ -89,7 +82,8 @@ def play(
     tracker = make_tracker(model, SegmentOptions(max_size=max_size))
     height, width = read_image(paths[0]).shape[:2]
     scores = []
-    for position, number in enumerate(forward_and_backward(len(paths), length)):
+    for position in range(length):
+        number = to_and_fro(position, len(paths))
         rgb = read_image(paths[number])
         if rgb.shape[:2] != (height, width):
             raise InputError(f"{paths[number]} has another size than {paths[0]}", "all need one")

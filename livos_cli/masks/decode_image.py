@@ -6,18 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from livos_cli.errors import InputError
 from livos_cli.masks.colours import ColourTable, early_colours
+from livos_cli.masks.grey import VOID, as_integers, has_void_borders, inside_matte, tell_specks
 from livos_cli.masks.kinds import (
     LEVELS_OFF,
     dithered_colours,
     has_more_than_white,
     is_cut_out,
     is_painted,
-    is_photograph,
     is_smeared_black_and_white,
     is_soft,
     is_web_palette,
@@ -32,7 +31,6 @@ from livos_cli.masks.soft_edges import (
     merge_noise,
     noise_share,
     noisy_levels,
-    scattered,
     settle,
     specks_of,
 )
@@ -45,9 +43,6 @@ PAINTED = 30  # colours that a painted mask with noise has at most
 WEB_STEP = 75.0  # RGB distance of neighbours in a web palette, between which dithering goes
 NOISY = 32  # colours from which a picture may have the noise of JPEG
 NOISY_LEVELS = 8  # so many greys that are specks near others are the noise of JPEG
-FAINT_AREAS = 8  # so many dark areas in a soft matte are objects
-VOID = 255
-VOID_WIDTH = 4  # pixels to each side of the middle of a border that is void
 
 
 @dataclass(frozen=True)
@@ -131,7 +126,7 @@ class _Reading:
         if picture.palette is not None:
             return self._of_palette(picture.values, picture.palette)
         if picture.grey and not (picture.rgb and self.style.colour):
-            values = _as_integers(picture.values, self.path)
+            values = as_integers(picture.values, self.path)
             return self._of_lossy(values) if picture.lossy else self._of_grey(values)
         rgb = picture.values
         rgb = rgb if rgb.ndim == 3 else np.repeat(rgb[..., None], 3, axis=2)
@@ -155,7 +150,7 @@ class _Reading:
         if len(distinct) <= 2 and top > full // 2 and not distinct[0]:
             return np.where(values != 0, object_, 0)
         if len(distinct) > MANY and top > full // 2 and is_soft(values, top):
-            return np.where(self._of_matte(values, top), object_, 0)
+            return np.where(inside_matte(values, top, self.path, self.note), object_, 0)
         if len(distinct) > 3 and is_smeared_black_and_white(values, full):
             return np.where(values * 2 > full, full if self.style.values else 1, 0)
         settled = settle(values, colour=False, tolerance=0.5)
@@ -169,75 +164,17 @@ class _Reading:
                 "save it as PNG, never as JPEG on the way",
             )
         if settled.levels or not settled.softened:
-            self._tell_specks(values)
+            tell_specks(values, self.path, self.note)
         return self._without_void(values)
 
-    def _of_matte(self, values: np.ndarray, top: int) -> np.ndarray:
-        """What is more than half there, (H, W) bool.
-
-        Raises:
-            InputError: it is grey all over; or there are many areas that never come near to
-                half: other objects, no edges.
-        """
-        if is_photograph(values, top):
-            raise InputError(
-                f"the mask {self.path} has grey levels all over: it looks like a picture, not a "
-                "mask",
-                "paint the object white on black, or each object in a value of its own",
-            )
-        inside = values * 2 > top
-        count, labels = cv2.connectedComponents((values > 0.1 * top).astype(np.uint8))
-        sizes = np.bincount(labels.ravel(), minlength=count)
-        sizes[labels[inside]] = 0
-        faint = np.flatnonzero(sizes[1:] >= 4)
-        if len(faint) >= FAINT_AREAS:
-            raise InputError(
-                f"the mask {self.path} has soft greys, and {len(faint)} areas that are darker than "
-                "the rest: neither ids nor a soft matte of one object",
-                "paint each object in one flat value, and save it as PNG, never as JPEG on the way",
-            )
-        if len(faint):
-            self.note(
-                f"the mask {self.path}: {len(faint)} areas that are less than half as bright as "
-                "the brightest are taken for background"
-            )
-        return np.asarray(inside)
-
-    def _tell_specks(self, values: np.ndarray) -> None:
-        """Say which values are but lines between two others, or specks: edges made soft, noise."""
-        specks = specks_of(values)
-        thin = [int(v) for v in np.setdiff1d(values[specks], values[~specks]) if v]
-        if many := scattered(values, thin, 3):
-            shown = ", ".join(map(str, many[:5])) + (", …" if len(many) > 5 else "")
-            which = f"value {shown} is" if len(many) == 1 else f"values {shown} are"
-            self.note(f"the mask {self.path}: {which} specks in many places; is it noise?")
-        for value in sorted(set(thin) - set(many)):
-            area = (values == value).astype(np.uint8)
-            around = np.unique(values[cv2.dilate(area, np.ones((3, 3), np.uint8)) > 0])
-            if area.sum() > 4 and around[0] < value < around[-1]:
-                self.note(
-                    f"the mask {self.path}: value {value} is a line of one pixel between "
-                    f"{around[0]} and {around[-1]}; it is taken for object {value}"
-                )
-
     def _without_void(self, ids: np.ndarray) -> np.ndarray:
-        """Pascal VOC and labelme draw borders of 255, "void", around their objects."""
-        if self.style.single:
-            return ids
-        void = ids == VOID
-        others = (ids > 0) & ~void
-        if not void.any() or not others.any():
-            return ids
-        depth = cv2.distanceTransform(np.pad(void, 1).astype(np.uint8), cv2.DIST_L2, 5)
-        size = 2 * VOID_WIDTH + 1
-        beside = cv2.dilate(others.astype(np.uint8), np.ones((size, size), np.uint8)) > 0
-        if depth.max() > VOID_WIDTH or (beside & void).sum() < 0.9 * void.sum():
+        if self.style.single or not has_void_borders(ids):
             return ids
         self.note(
             f"the mask {self.path}: value 255 is a thin border around the other objects (void): "
             "it is taken for background"
         )
-        return np.where(void, 0, ids)
+        return np.where(ids == VOID, 0, ids)
 
     def _of_lossy(self, values: np.ndarray) -> np.ndarray:
         """JPEG and WebP smear values: only black and white can be told apart in them."""
@@ -370,31 +307,6 @@ class _Reading:
                 f"{100 * counts[most] / ids.size:.0f} % of them of object {found[most]}; "
                 "if that is the ground, paint it 0"
             )
-
-
-def _as_integers(values: np.ndarray, path: Path) -> np.ndarray:
-    """(H, W) int64. A matte of 0 to 1 becomes one of 0 to 255.
-
-    Raises:
-        InputError: values that no mask has.
-    """
-    if values.dtype.kind in "ui":
-        values = values.astype(np.int64)
-    elif not np.isfinite(values).all():
-        raise InputError(f"the mask {path} holds values that are no numbers", "set them to 0")
-    elif (values == np.round(values)).all() and np.abs(values).max(initial=0) < 1 << 31:
-        values = values.astype(np.int64)
-    elif values.min() >= 0 and values.max() <= 1:
-        return np.round(values * 255).astype(np.int64)
-    else:
-        raise InputError(
-            f"the mask {path} holds fractions up to {values.max():g}: neither ids nor a matte of "
-            "0 to 1",
-            "save the ids as whole numbers",
-        )
-    if (lowest := int(values.min(initial=0))) < 0:
-        raise InputError(f"the mask {path} holds the value {lowest}", "object ids are 1 to 255")
-    return values
 
 
 def _name(rgb: np.ndarray) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from livos_kernels import read_state, start_key_sum, update_state
 from torch import Tensor, nn
 
-from livos_cli.device import give_back_memory
 from livos_cli.network.calibration import Calibration
 from livos_cli.network.config import LITE0, LiVOSConfig
 from livos_cli.network.efficientnet import EfficientNetLite0
@@ -26,6 +26,10 @@ from livos_cli.network.resnet import ResNet, block_of
 from livos_cli.network.strips import STRIDE, Strip, encoder_halo, in_strips
 
 __all__ = ["STRIDE", "Features", "LiVOS", "Memory"]
+
+
+def _nothing() -> None:
+    """Between the stages of a frame, where nothing is to be done there."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +204,7 @@ class LiVOS(nn.Module):
         chunk: int = 0,
         rows: int = 0,
         collect: list[Tensor] | None = None,
+        between: Callable[[], None] = _nothing,
     ) -> tuple[Tensor, Memory]:
         """Find the objects in a new frame.
 
@@ -209,6 +214,7 @@ class LiVOS(nn.Module):
             chunk: objects decoded at a time, 0 for all.
             rows: of the 1/16 grid, decoded at a time, 0 for all.
             collect: see `ObjectTransformer`.
+            between: called when a stage is done and what only it needed has been freed.
 
         Returns:
             Log-odds (B, N+1, H/4, W/4) float32, background first, and the memory with this
@@ -222,12 +228,10 @@ class LiVOS(nn.Module):
             features.pixel, readout, memory.sensory, memory.masks, others_of(memory.masks)
         )
         del readout
-        if rows:  # memory is short: what one stage is done with must not lie idle in the next
-            give_back_memory(self.device)
+        between()
         refined = self.object_transformer(fused, memory.objects, collect)
         del fused
-        if rows:
-            give_back_memory(self.device)
+        between()
         logits, sensory = self.mask_decoder(
             refined, features.skip8, features.skip4, memory.sensory, chunk, rows
         )
@@ -249,6 +253,7 @@ class LiVOS(nn.Module):
         *,
         chunk: int = 0,
         rows: int = 0,
+        between: Callable[[], None] = _nothing,
     ) -> Memory:
         """Remember a frame with its masks.
 
@@ -258,6 +263,7 @@ class LiVOS(nn.Module):
             masks_BNHW: soft masks in [0, 1], float, as many as `memory` has objects.
             chunk: objects encoded at a time, 0 for all.
             rows: of the 1/16 grid, encoded at a time, 0 for all.
+            between: as for `read`.
         """
         value, sensory = self.mask_encoder(
             lambda strip: self.normalise(features.image, strip),
@@ -267,8 +273,7 @@ class LiVOS(nn.Module):
             chunk,
             rows,
         )
-        if rows:
-            give_back_memory(self.device)
+        between()
         small = area_average(masks_BNHW, STRIDE).float()
         step = chunk or small.shape[1]
         summary = torch.cat(

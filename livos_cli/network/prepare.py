@@ -22,6 +22,8 @@ def to_device(model: LiVOS, device: torch.device, dtype: torch.dtype) -> LiVOS:
     """Bring a network to where and how it will run: evaluation mode, no gradients.
 
     Batch norm is folded into the convolutions, so the result can neither be trained nor saved.
+    The mean and standard deviation of images stay as precise as they are: a frame is normalised
+    in float32 and rounded once.
     On CUDA, float32 is made to mean float32 for the whole process: PyTorch's convolutions would
     round its operands to TF32.
     """
@@ -30,7 +32,9 @@ def to_device(model: LiVOS, device: torch.device, dtype: torch.dtype) -> LiVOS:
         torch.backends.cuda.matmul.allow_tf32 = False
     model = model.eval().requires_grad_(False)
     fold_batch_norm(model)
+    mean, std = model.mean, model.std
     model = model.to(device, dtype)
+    model.mean, model.std = mean.to(device), std.to(device)
     if device.type in ("cpu", "cuda"):
         lay_out_channels_last(model)
     return model

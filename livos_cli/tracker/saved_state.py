@@ -1,18 +1,19 @@
-"""What a tracker's saved state must look like before it is believed."""
+"""A tracker's saved state: its memory as tensors, and what it must look like to be believed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from livos_cli.network.livos import STRIDE, LiVOS
+from livos_cli.network.livos import STRIDE, LiVOS, Memory
 from livos_cli.tracker.certainty import COLOURS
 from livos_cli.tracker.resize import padding_of, working_size
 
-__all__ = ["TENSORS", "Row", "check_state"]
+__all__ = ["TENSORS", "Row", "check_state", "load_memory", "save_memory"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,28 @@ TENSORS = {
     "certainty.means": Row("N 2", torch.float64),
 }
 LARGEST = 1 << 16  # pixels of a frame's side
+
+
+def save_memory(memory: Memory) -> dict[str, Tensor]:
+    """The memory's tensors by the names of `TENSORS`, copies on the CPU."""
+    saved = {}
+    for field in fields(Memory):
+        tensor: Tensor = getattr(memory, field.name)
+        saved[f"memory.{field.name}"] = tensor.detach().to("cpu", copy=True).contiguous()
+    return saved
+
+
+def load_memory(state: Mapping[str, Tensor], model: LiVOS) -> Memory | None:
+    """The memory that a checked state holds, on the model's device; None if it holds none."""
+    if "memory.state" not in state:
+        return None
+    parts: dict[str, Any] = {
+        field.name: state[f"memory.{field.name}"].to(model.device, copy=True)
+        for field in fields(Memory)
+    }
+    # As the network lays it out, so that what follows has the same bits.
+    parts["sensory"] = model.lay_out(parts["sensory"])
+    return Memory(**parts)
 
 
 def check_state(state: Mapping[str, Tensor], model: LiVOS, max_size: int) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import fields
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,14 @@ import torch.nn.functional as F
 from livos_kernels import decide_masks
 from torch import Tensor
 
-from livos_cli.device import give_back_memory, memory_to_use
-from livos_cli.errors import InputError
+from livos_cli.device import give_back_memory
 from livos_cli.memory import out_of_memory
-from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
 from livos_cli.network.layers import upsample
 from livos_cli.network.livos import Features, LiVOS, Memory
 from livos_cli.network.strips import STRIDE
 from livos_cli.tracker.certainty import Certainty, describe
 from livos_cli.tracker.cuda_graph import StepGraph
+from livos_cli.tracker.inputs import frame_tensor, mask_tensor
 from livos_cli.tracker.resize import (
     decide_ids,
     downsample_ids,
@@ -32,7 +31,8 @@ from livos_cli.tracker.resize import (
     padding_of,
     working_size,
 )
-from livos_cli.tracker.saved_state import check_state
+from livos_cli.tracker.saved_state import check_state, load_memory, save_memory
+from livos_cli.tracker.strip_height import StripHeight
 
 __all__ = ["Tracker"]
 
@@ -84,11 +84,8 @@ class Tracker:
         self.max_size = model.config.size if max_size is None else max_size
         if self.max_size != -1 and self.max_size < STRIDE:
             raise ValueError(f"max_size must be -1 or at least {STRIDE}, not {self.max_size}")
-        if memory_budget is not None and memory_budget <= 0:
-            raise ValueError(f"memory_budget must be above 0, not {memory_budget}")
         self.chunk_objects = chunk_objects
-        self._budget, self._fixed_budget = memory_budget, memory_budget is not None
-        self._rows_at_most = 0  # set where memory ran out all the same
+        self._strips = StripHeight(self.model, memory_budget, chunk_objects)
         self._rows_now = 0
         self._frames = 0
         self._graphs = graphs
@@ -106,7 +103,7 @@ class Tracker:
             self.model,
             max_size=self.max_size,
             chunk_objects=self.chunk_objects,
-            memory_budget=self._budget if self._fixed_budget else None,
+            memory_budget=self._strips.given,
             graphs=self._graphs,
         )
 
@@ -202,7 +199,7 @@ class Tracker:
 
         Returns:
             (N + 1, h', w') float32 probabilities, as from `step`; and the mask, (H, W) int64, if
-            there is one. `framing.decide_ids` and `framing.matte_of` take both.
+            there is one. `resize.decide_ids` and `resize.matte_of` take both.
         """
         return self._advance(frame, mask)
 
@@ -228,7 +225,7 @@ class Tracker:
         self._memory = self._memory.only(keep)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that is needed to go on later: a tracker that loads it continues bit for bit.
+        """All that is needed to resume later: a tracker that loads it continues bit for bit.
 
         CPU tensors only, so that any tensor format holds it. Its size does not depend on the
         number of frames seen.
@@ -239,16 +236,14 @@ class Tracker:
             "max_size": torch.tensor(self.max_size, dtype=torch.int64),
         }
         if self._memory is not None:
-            for field in fields(Memory):
-                tensor: Tensor = getattr(self._memory, field.name)
-                state[f"memory.{field.name}"] = tensor.detach().to("cpu", copy=True).contiguous()
+            state |= save_memory(self._memory)
         if self._certainty is not None:
             for name, tensor in self._certainty.state_dict().items():
                 state[f"certainty.{name}"] = tensor
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where `state_dict` was taken, with the same weights and precision.
+        """Resume where `state_dict` was taken, with the same weights and precision.
 
         Raises:
             ValueError: a state that does not fit this tracker's model or size, or is damaged; the
@@ -256,15 +251,7 @@ class Tracker:
         """
         check_state(state, self.model, self.max_size)
         ids = [int(i) for i in state["ids"]]
-        memory = None
-        if "memory.state" in state:
-            parts: dict[str, Any] = {
-                field.name: state[f"memory.{field.name}"].to(self.model.device, copy=True)
-                for field in fields(Memory)
-            }
-            # As the network lays it out, so that what follows has the same bits.
-            parts["sensory"] = self.model.lay_out(parts["sensory"])
-            memory = Memory(**parts)
+        memory = load_memory(state, self.model)
         height, width = (int(n) for n in state["frame_size"])
         self._ids, self._memory, self._likely = ids, memory, []
         if self._certainty is not None:
@@ -295,7 +282,7 @@ class Tracker:
         padded = F.pad(downsample_image(image, size), padding_of(*size))
         decide = decide and given is None and size == self._size() and len(self._ids) < 256
         height, width = (side // STRIDE for side in padded.shape[-2:])
-        rows = self._rows(height, width)
+        rows = self._strips.rows(height, width, len(self._ids))
         try:
             result = self._compute(padded, given, size, rows, decide=decide)
         except (RuntimeError, MemoryError) as error:
@@ -305,34 +292,13 @@ class Tracker:
         if result is None:  # outside of `except`, whose traceback holds on to the frame's tensors
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
-            self._rows_at_most = max(1, (rows or height) // 2)
-            result = self._compute(padded, given, size, self._rows_at_most, decide=decide)
+            rows = self._strips.halve(rows, height)
+            result = self._compute(padded, given, size, rows, decide=decide)
         self._frames += 1
         if self._frames % TIDY_EVERY == 0:
             give_back_memory(self.model.device)
         left, _, top, _ = padding_of(*size)
         return result[..., top : top + size[0], left : left + size[1]], given
-
-    def _rows(self, height: int, width: int) -> int:
-        """Rows of the 1/16 grid to compute at a time, 0 for all."""
-        weights = sum(p.numel() * p.itemsize for p in self.model.parameters())
-        if self._budget is None:
-            self._budget = memory_to_use(self.model.device) + weights
-        config, itemsize = self.model.config, self.model.dtype.itemsize
-        frame = (height, width, max(1, len(self._ids)), itemsize)
-        rows = rows_within(self._budget - weights, config, *frame, chunk=self.chunk_objects)
-        if rows is None:
-            if self._fixed_budget:
-                least = working_memory(config, *frame, rows=FEWEST_ROWS) + weights
-                raise InputError(
-                    f"frames of {width * STRIDE}x{height * STRIDE} with {frame[2]} object(s) need "
-                    f"{least / 2**30:.2f} GiB, more than the memory budget",
-                    "use a larger --memory-budget or a smaller --max-size",
-                )
-            rows = FEWEST_ROWS
-        if self._rows_at_most:
-            rows = min(rows or height, self._rows_at_most)
-        return rows
 
     def _compute(
         self,
@@ -369,18 +335,27 @@ class Tracker:
         self._judge(described, [ids.index(i) for i in seen])
         return result
 
+    def _between(self, rows: int) -> Callable[[], None]:
+        """What to do between the stages of a frame that is computed so many rows at a time.
+
+        In strips memory is short: what one stage is done with must not lie idle in the next.
+        """
+        return partial(give_back_memory, self.model.device) if rows else lambda: None
+
     def _read(
         self, image: Tensor, memory: Memory | None, rows: int, *, decide: bool
     ) -> tuple[Features, Tensor, Tensor, Memory | None]:
         """-> features, what `_advance` returns, soft masks (1, N, H, W), memory."""
         features = self.model.encode_image(image, rows)
-        if rows:  # as between the stages of `read`
-            give_back_memory(self.model.device)
+        between = self._between(rows)
+        between()
         if memory is None:
             result = torch.ones(1, *image.shape[-2:], device=self.model.device)
             return features, result, result[None, 1:], None
         chunk = 1 if rows else self.chunk_objects
-        log_odds, memory = self.model.read(features, memory, chunk=chunk, rows=rows)
+        log_odds, memory = self.model.read(
+            features, memory, chunk=chunk, rows=rows, between=between
+        )
         if decide:
             soft, decided = decide_masks(log_odds, dtype=self.model.dtype)
             return features.without_skips(), decided[0], soft, memory
@@ -388,13 +363,11 @@ class Tracker:
         return features.without_skips(), result, result[None, 1:], memory
 
     def _write(self, features: Features, memory: Memory, soft: Tensor, rows: int) -> Memory:
-        device = self.model.device
-        if rows:
-            give_back_memory(device)
+        between = self._between(rows)
+        between()
         chunk = 1 if rows else self.chunk_objects
-        memory = self.model.write(features, memory, soft, chunk=chunk, rows=rows)
-        if rows:
-            give_back_memory(device)
+        memory = self.model.write(features, memory, soft, chunk=chunk, rows=rows, between=between)
+        between()
         return memory
 
     def _describe(self, features: Features, soft: Tensor) -> Tensor | None:
@@ -430,26 +403,8 @@ class Tracker:
     def _check(
         self, frame: np.ndarray | Tensor, mask: np.ndarray | Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        if isinstance(frame, np.ndarray):
-            frame = np.ascontiguousarray(frame)  # BGR[..., ::-1] has a stride that torch refuses
-        image = torch.as_tensor(frame)
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != torch.uint8:
-            raise ValueError(
-                f"a frame must be (H, W, 3) uint8, not {tuple(image.shape)} {image.dtype}"
-            )
-        height, width = int(image.shape[0]), int(image.shape[1])
-        if self._frame_size not in (None, (height, width)):
-            raise ValueError(f"frame of {(height, width)} after frames of {self._frame_size}")
-        given = None
-        if mask is not None:
-            if isinstance(mask, np.ndarray) and mask.dtype.kind in "bui":
-                mask = mask.astype(np.int64)  # torch's wide unsigned types lack most operations
-            given = torch.as_tensor(mask)
-            if given.shape != (height, width) or given.is_floating_point():
-                raise ValueError(
-                    f"a mask must be {(height, width)} integers, "
-                    f"not {tuple(given.shape)} {given.dtype}"
-                )
-            given = given.to(self.model.device, torch.int64)
-        self._frame_size = (height, width)
-        return image.to(self.model.device), given
+        image = frame_tensor(frame, self._frame_size)
+        size, device = (int(image.shape[0]), int(image.shape[1])), self.model.device
+        given = None if mask is None else mask_tensor(mask, size, device)
+        self._frame_size = size
+        return image.to(device), given

@@ -25,6 +25,7 @@ from livos_cli.training.sources import (
     load_stills,
     load_videos,
 )
+from livos_cli.video.to_and_fro import to_and_fro
 
 __all__ = ["Batch", "Batches", "Clip", "ClipSource", "batches", "default_workers"]
 
@@ -294,7 +295,7 @@ class Batches(Dataset[Batch]):
         seeds = tuple(range(first, first + o.clips))
         # What comes before the counted frames goes to and fro over the clip, as long as it takes.
         base = o.length + min(free, (FORTH_AND_BACK - 1) * o.length)
-        order = _to_and_fro(base, free + o.length)
+        order = [to_and_fro(position, base) for position in range(free + o.length)]
         clips = [
             self._source.draw(
                 np.random.default_rng((o.seed, index, clip)),
@@ -312,11 +313,6 @@ class Batches(Dataset[Batch]):
             free=free,
             seeds=seeds,
         )
-
-
-def _to_and_fro(frames: int, length: int) -> np.ndarray:
-    steps = np.arange(length) % max(1, 2 * (frames - 1))
-    return np.minimum(steps, 2 * (frames - 1) - steps)
 
 
 def default_workers(processes: int) -> int:

@@ -17,6 +17,7 @@ from livos_cli.errors import InputError, UsageError
 from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.options import Position, RawVideo
 from livos_cli.redact import redact
+from livos_cli.video.audio import AudioPackets
 from livos_cli.video.colour import depth_of, matrix_of, orientation_of, to_rgb
 from livos_cli.video.container import (
     PATIENCE,
@@ -150,7 +151,7 @@ class VideoSource(BaseSource):
 
     def _demux(self, packets: Iterator[Any]) -> Iterator[Any]:
         """Packets of the video; keeps those of the audio, remembers how far all streams reach."""
-        self._audio: list[Any] = []
+        self._audio = AudioPackets()
         self._reach = 0.0
         for packet in packets:
             if packet.stream.index == self.stream.index or packet.stream.type == "audio":
@@ -162,7 +163,7 @@ class VideoSource(BaseSource):
             if packet.stream.index == self.stream.index:
                 yield packet
             elif self._keep_audio and packet.stream.type == "audio" and packet.size:
-                self._audio.append(packet)
+                self._audio.put(packet)
 
     def _decoded(self) -> Iterator[Any]:
         """Frames in the order they are shown; raises InputError where the file is damaged."""
@@ -353,19 +354,7 @@ class VideoSource(BaseSource):
             )
 
     def _take_audio(self, until: float | None) -> tuple[Any, ...]:
-        """Remove and return the packets that begin before a time in seconds; None for all."""
-        taken: list[Any] = []
-        kept: list[Any] = []
-        for packet in self._audio:
-            begins = None if packet.pts is None else float(packet.pts * packet.time_base)
-            late = until is not None and begins is not None and begins >= until
-            (kept if late else taken).append(packet)
-        self._audio = kept
-        for packet in taken if self._shift else ():
-            ticks = round(self._shift * self.info.time_base / packet.time_base)
-            packet.pts = None if packet.pts is None else packet.pts + ticks
-            packet.dts = None if packet.dts is None else packet.dts + ticks
-        return tuple(taken)
+        return self._audio.take(until, self._shift * self.info.time_base)
 
     def _say_interlaced(self) -> None:
         if self._first.interlaced_frame:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -90,41 +90,49 @@ class Ahead:
     def __init__(
         self, frames: Iterator[Frame], frame_bytes: int, *, latency_first: bool = False
     ) -> None:
-        depth = 1 if latency_first else max(2, min(16, QUEUE_BYTES // max(1, frame_bytes)))
-        self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=depth)
+        self._depth = 1 if latency_first else max(2, min(16, QUEUE_BYTES // max(1, frame_bytes)))
+        self._waiting: deque[Frame | BaseException | None] = deque()
+        self._changed = threading.Condition()  # of `_waiting` and `_stopped`, and their lock
+        self._stopped = False
         self._latest = latency_first
         self._first: Frame | None = None
         self.dropped = 0
-        self._stop = threading.Event()
         self._frames = frames
         self._thread = threading.Thread(target=self._work, name="livos-decode", daemon=True)
         self._thread.start()
 
     def _put(self, item: Frame | BaseException | None) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+        """Put what comes next, once there is room; False if it is not wanted any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or len(self._waiting) < self._depth)
+            if self._stopped:
+                return False
+            self._waiting.append(item)
+            self._changed.notify_all()
+        return True
 
     def _put_latest(self, frame: Frame, audio: tuple[Any, ...]) -> tuple[Any, ...]:
         """Put a frame in the place of one that waits; returns the audio that nobody took."""
         frame = replace(frame, audio=audio + frame.audio)
-        with self._queue.mutex:
-            waiting = self._queue.queue
-            if not waiting:
-                pass
-            elif waiting[0] is self._first:
+        with self._changed:
+            if self._waiting and self._waiting[0] is self._first:
                 self.dropped += 1
                 return frame.audio
-            else:
-                old = waiting.pop()
+            if self._waiting:
+                old = self._waiting.pop()
+                assert isinstance(old, Frame)  # the end comes last
                 self.dropped += 1
                 frame = replace(frame, audio=old.audio + frame.audio)
-        self._queue.put_nowait(frame)  # there is room: only this thread puts
+            self._waiting.append(frame)
+            self._changed.notify_all()
         return ()
+
+    def _take(self) -> Frame | BaseException | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting)
+            item = self._waiting.popleft()
+            self._changed.notify_all()
+        return item
 
     def _work(self) -> None:
         audio: tuple[Any, ...] = ()
@@ -132,7 +140,7 @@ class Ahead:
             for frame in self._frames:
                 if self._latest and self._first is not None:
                     audio = self._put_latest(frame, audio)
-                    if self._stop.is_set():
+                    if self._stopped:
                         return
                     continue
                 self._first = frame
@@ -143,14 +151,16 @@ class Ahead:
             self._put(error)
 
     def __iter__(self) -> Iterator[Frame]:
-        while (item := self._queue.get()) is not None:
+        while (item := self._take()) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
 
     def close(self, timeout: float | None = None) -> bool:
         """Stop, and wait so many seconds; whether the thread has ended."""
-        self._stop.set()
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 

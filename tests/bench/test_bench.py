@@ -14,6 +14,7 @@ from livos_cli.bench.frames import Scene
 from livos_cli.bench.measure import estimate
 from livos_cli.bench.settings import STAGES, Setting, parse_size
 from livos_cli.bench.softmax import SoftmaxMatching
+from livos_cli.bench.stages import TimedLiVOS, timed
 from livos_cli.errors import UsageError
 from livos_cli.network import BASE, TINY
 from livos_cli.tracker.tracker import Tracker
@@ -41,6 +42,25 @@ def test_every_mode_is_measured(tmp_path: Path, livos: Any) -> None:
         full = result["setting"]["mode"] == "livos"
         assert set(result["stages"]) == set(STAGES if full else STAGES[1:-1])
         assert (result["end_to_end_fps"] is not None) == full
+
+
+def test_a_clock_times_every_stage_and_leaves_the_network_as_it_was() -> None:
+    model = TimedLiVOS(TINY).eval()
+    scene = Scene(64, 64, 1)
+    tracker = Tracker(model, max_size=-1)
+    tracker.step_ids(scene.frame(0), scene.mask)
+    with timed(model) as clock:
+        tracker.step_ids(scene.frame(1))
+        spent = clock.spent
+        clock.start()
+        assert clock.spent == {}
+    assert set(spent) <= set(STAGES)
+    assert len(spent) == 5
+    assert all(0 < milliseconds < 60_000 for milliseconds in spent.values())
+    tracker.step_ids(scene.frame(2))
+    assert clock.spent == {}
+    assert model.clock is None
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
 def test_the_table_fits_a_terminal(livos: Any) -> None:

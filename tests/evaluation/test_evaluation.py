@@ -16,7 +16,6 @@ from sequences import FRAMES, IDS, LATE, assert_equal_to_vos_benchmark, scene, w
 
 from livos_cli.datasets import first_seen, open_dataset, read_ids
 from livos_cli.errors import InputError
-from livos_cli.evaluation.long_run import forward_and_backward
 from livos_cli.masks.palette import encode_index_png
 
 LAYOUTS = {
@@ -198,11 +197,6 @@ def test_only_first_annotations_are_given(tmp_path: Path) -> None:
         path.write_bytes(encode_index_png(np.zeros((64, 96), np.uint8)))
     with pytest.raises(InputError, match="shows no object"):
         first_seen(sequence)
-
-
-def test_forward_and_backward() -> None:
-    assert list(forward_and_backward(4, 10)) == [0, 1, 2, 3, 2, 1, 0, 1, 2, 3]
-    assert list(forward_and_backward(1, 3)) == [0, 0, 0]
 
 
 def test_a_long_run_reports_j_by_position_and_resumes(tmp_path: Path, livos: Any) -> None:

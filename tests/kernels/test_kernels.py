@@ -270,3 +270,59 @@ def test_an_explicit_backend_that_cannot_run_raises() -> None:
     )
     assert done.returncode == 1
     assert "cannot run on cpu" in done.stderr
+
+
+def no_compiler(*_: object) -> None:
+    raise RuntimeError("Failed to find C compiler.\nPlease specify via CC.")
+
+
+def test_auto_tries_the_kernels_before_it_takes_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a device that is not there, but for what is asked of it."""
+    import livos_kernels
+    import livos_kernels.triton
+
+    device = torch.device("cuda", 7)
+    zeros = torch.zeros
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch, "zeros", lambda *size, **_: zeros(*size, device=DEVICE))
+    livos_kernels._auto.cache_clear()
+    with caplog.at_level("INFO"):
+        assert livos_kernels._auto(device)
+        livos_kernels._auto.cache_clear()
+        assert "Triton kernels" in caplog.text
+        assert "plain PyTorch" not in caplog.text
+        monkeypatch.setattr(livos_kernels.triton, "decide_masks", no_compiler)
+        caplog.clear()
+        assert not livos_kernels._auto(device)
+        assert not livos_kernels._auto(device)
+    livos_kernels._auto.cache_clear()
+    (record,) = caplog.records  # said once, in one line
+    assert record.levelname == "WARNING"
+    said = record.getMessage()
+    assert "uses plain PyTorch" in said
+    assert "Failed to find C compiler." in said
+    assert "\n" not in said
+
+
+def test_a_backend_that_was_asked_for_raises_what_went_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("livos_kernels.triton.decide_masks", no_compiler)
+    with pytest.raises(RuntimeError, match="Failed to find C compiler"):
+        decide_masks(torch.zeros(1, 2, 3, 3), backend="triton")
+
+
+def test_too_little_memory_is_no_reason_against_the_kernels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import livos_kernels
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("livos_kernels.triton.decide_masks", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        livos_kernels._trial(torch.device(DEVICE))

@@ -173,7 +173,7 @@ def test_the_memory_of_an_older_version_is_refused(tiny: LiVOS, clip: list) -> N
 
 def test_strips_and_chunks_correct_the_same(tiny: LiVOS, clip: list) -> None:
     whole, small = Tracker(tiny, max_size=-1), Tracker(tiny, max_size=-1, chunk_objects=1)
-    small._rows_at_most = 4
+    small._strips.at_most = 4
     for index, (rgb, ids) in enumerate(clip[:8]):
         given = {0: ids, 4: np.where(ids == 1, 1, 0)}.get(index)
         assert torch.allclose(whole.step(rgb, given), small.step(rgb, given), atol=1e-4)

@@ -32,7 +32,7 @@ rows = int(sys.argv[1])
 torch.manual_seed(0)
 model = to_device(LiVOS(PRESETS["base"]), torch.device("cpu"), torch.float32)
 tracker = Tracker(model, max_size=-1)
-tracker._rows = lambda height, width: rows
+tracker._strips.rows = lambda *frame: rows
 frame = np.random.default_rng(0).integers(0, 256, (960, 1280, 3), dtype=np.uint8)
 mask = np.zeros((960, 1280), np.uint8)
 mask[300:700, 300:900] = 1

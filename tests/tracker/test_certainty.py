@@ -60,7 +60,7 @@ def test_the_certainty_is_of_the_ways_to_step_alike(tiny: LiVOS) -> None:
 def test_strips_change_it_by_rounding_alone(tiny: LiVOS) -> None:
     made = scene(96, 128, 6, seed=3)
     whole, tight = Tracker(tiny), Tracker(tiny)
-    tight._rows_at_most = 2
+    tight._strips.at_most = 2
     for index, (rgb, ids) in enumerate(made):
         whole.step(rgb, ids if index == 0 else None)
         tight.step(rgb, ids if index == 0 else None)

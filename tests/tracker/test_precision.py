@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import torch
 
+from livos_cli.network import TINY, LiVOS
 from livos_cli.network.prepare import to_device
+from livos_cli.network.strips import split
+
+
+def test_frames_are_normalised_in_float32() -> None:
+    """The mean and standard deviation of images are not rounded to the network's precision."""
+    frame = torch.arange(256, dtype=torch.uint8).repeat(3).view(1, 3, 16, 16)
+    (whole,) = split(1, 0, 0)
+    want = LiVOS(TINY).normalise(frame, whole)
+    for dtype in (torch.float16, torch.bfloat16):
+        half = to_device(LiVOS(TINY), torch.device("cpu"), dtype)
+        got = half.normalise(frame, whole)
+        assert got.dtype == dtype
+        assert torch.equal(got, want.to(dtype))
 
 
 def test_folded_batch_norm_is_the_same_function() -> None:

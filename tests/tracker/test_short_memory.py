@@ -51,6 +51,8 @@ def test_what_libraries_raise() -> None:
         av.error.BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
         SystemError("error return without exception set"),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         too_little_memory(),
     ]
     for error in raised:
@@ -63,6 +65,7 @@ def test_what_libraries_raise() -> None:
     assert "free some space" not in told.hint
     for other in (
         RuntimeError("shape mismatch"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
         BlockingIOError(errno.EAGAIN, "a pipe that would have to wait"),
         OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
         ValueError("memory of an elephant"),

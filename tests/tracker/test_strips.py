@@ -142,7 +142,7 @@ def test_a_tracker_within_a_budget(tiny: LiVOS) -> None:
     least = working_memory(tiny.config, 25, 6, 1, 4, rows=FEWEST_ROWS)
     free = Tracker(tiny, max_size=-1)
     tight = Tracker(tiny, max_size=-1, memory_budget=weights + least)
-    assert tight._rows(25, 6) in range(FEWEST_ROWS, 25)
+    assert tight._strips.rows(25, 6, 0) in range(FEWEST_ROWS, 25)
     for t, frame in enumerate(frames):
         given = mask if t == 0 else None
         prob = tight.step(frame, given)
@@ -187,3 +187,31 @@ def test_where_memory_runs_out_the_frame_is_computed_again(
     monkeypatch.undo()
     want.step(frames[0], mask)
     assert torch.allclose(prob, want.step(frames[1]), atol=1e-4)
+
+
+def test_weights_are_counted_once(tiny: LiVOS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at every frame: there are hundreds of tensors."""
+    tracker = Tracker(tiny, max_size=-1)
+    monkeypatch.setattr(tiny, "parameters", lambda: pytest.fail("counted again"))
+    tracker.step_ids(np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), np.uint8))
+    tracker.step_ids(np.zeros((32, 32, 3), np.uint8))
+
+
+def test_freed_memory_is_given_back_between_the_stages_of_strips(
+    tiny: LiVOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[torch.device] = []
+    monkeypatch.setattr("livos_cli.tracker.tracker.give_back_memory", given_back.append)
+    frame = np.zeros((400, 96, 3), np.uint8)
+    mask = np.zeros((400, 96), np.uint8)
+    mask[50:200, 20:80] = 1
+    tight = working_memory(tiny.config, 25, 6, 1, 4, rows=FEWEST_ROWS)
+    tight += sum(p.numel() * p.itemsize for p in tiny.parameters())
+    for budget, calls in ((4 << 30, 0), (tight, 6)):
+        tracker = Tracker(tiny, max_size=-1, memory_budget=budget)
+        tracker.step_ids(frame, mask)
+        given_back.clear()
+        tracker.step_ids(frame)
+        assert bool(tracker.strip_rows) == bool(calls)
+        # After the encoder, twice in `read`, before, in and after `write`.
+        assert len(given_back) == calls
