@@ -199,7 +199,7 @@ def _show_plan(planned: Iterable[tuple[Item, Record | None]], request: SegmentRe
 
 @dataclass(frozen=True)
 class _Watcher:
-    """Of the videos that are done here: shows how each goes, and whether it can be stopped."""
+    """Of a video that is done here: shows how it goes, and whether it can be stopped."""
 
     display: BatchDisplay
     stop: Stop
@@ -228,8 +228,7 @@ class BatchDisplay:
         self._terms_said = request.quiet
 
     def __enter__(self) -> BatchDisplay:
-        self._bars.show("all", self._total, name="all")
-        self._bars.update("all", 0, f"0/{self._total}")
+        self._bars.show("all", self._total, name="all", text=f"0/{self._total}")
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -15,6 +15,7 @@ from livos_cli.cli.common import (
     MemoryBudget,
     Overwrite,
     as_cell,
+    check_free,
     human,
     say,
     short,
@@ -83,7 +84,7 @@ def bench(
 
     Lists are separated by commas; every combination is run, each in a process of its own.
     """
-    _check_free(plot, profile, overwrite=overwrite)
+    check_free(plot, profile, overwrite=overwrite)
     lists = {
         "network": network,
         "size": size,
@@ -107,15 +108,6 @@ def bench(
         _trace(settings[0], profile)
     elif not _measure(settings, plot, as_json=as_json):
         raise typer.Exit(1)
-
-
-def _check_free(*paths: Path | None, overwrite: bool) -> None:
-    """Raises OutputError where there is something already."""
-    from livos_cli.errors import OutputError
-
-    for path in paths:
-        if path is not None and path.exists() and not overwrite:
-            raise OutputError(f"{path} exists already", "use -y to overwrite it")
 
 
 def _trace(setting: Setting, path: Path) -> None:

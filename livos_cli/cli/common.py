@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from livos_cli.errors import OutputError
 from livos_cli.options import DEVICES, PRECISIONS
 from livos_cli.redact import redact
 
@@ -31,6 +32,7 @@ __all__ = [
     "Quiet",
     "Weights",
     "as_cell",
+    "check_free",
     "command",
     "human",
     "one_of",
@@ -153,6 +155,17 @@ def _escaped(character: str) -> str:
 def say(text: str, *, longest: int | None = None) -> None:
     """One line on stdout, for people; JSON has its own escapes."""
     print(printable(text, longest=longest))
+
+
+def check_free(*paths: Path | None, overwrite: bool) -> None:
+    """Make sure that nothing is overwritten unless that was asked for.
+
+    Raises:
+        OutputError: there is something at one of these paths.
+    """
+    for path in paths:
+        if path is not None and path.exists() and not overwrite:
+            raise OutputError(f"{path} exists already", "use -y to overwrite it")
 
 
 def as_cell(text: str) -> Text:

@@ -15,6 +15,7 @@ from livos_cli.cli.common import (
     Json,
     Overwrite,
     Quiet,
+    check_free,
     command,
     say,
     short,
@@ -184,7 +185,7 @@ def _show(asked: _Asked) -> _Made:
     """Write the frame with a grid of its coordinates."""
     number, rgb = _read(asked.video, asked.where)
     picture = _grid_place(asked.video, number, asked.output)
-    _check_free(picture, overwrite=asked.overwrite)
+    check_free(picture, overwrite=asked.overwrite)
     _write_grid(rgb, picture)
     following = _box_command(asked.video, number, rgb)
     return _Made((picture,), number, following, {"picture": str(picture)})
@@ -195,7 +196,7 @@ def _draw(asked: _Asked) -> _Made:
     video, output = asked.video, asked.output
     number, rgb = _read(video, asked.where)
     png, picture = _places(video, number, output)
-    _check_free(png, picture, overwrite=asked.overwrite)
+    check_free(png, picture, overwrite=asked.overwrite)
     if output is not None and png.parent == output:
         _check_only(video, number, png)
     hints = asked.hints.by_object(*rgb.shape[:2])
@@ -205,15 +206,6 @@ def _draw(asked: _Asked) -> _Made:
     areas = {str(i): int((ids == i).sum()) for i in sorted(set(ids.ravel().tolist()) - {0})}
     told = {"mask": str(png), "picture": str(picture), "areas": areas}
     return _Made((png, picture), number, _segment_command(video, number, png, output), told)
-
-
-def _check_free(*paths: Path, overwrite: bool) -> None:
-    """Raises OutputError where there is something already."""
-    from livos_cli.errors import OutputError
-
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path} exists already", "use -y to overwrite it")
 
 
 def _limit(threshold: str | None) -> float | None:

@@ -39,7 +39,9 @@ class Bars:
         """Whether the terminal shows bars now."""
         return self._drawn is not None
 
-    def show(self, row: str, total: int | None, done: int = 0, name: str = "") -> None:
+    def show(
+        self, row: str, total: int | None, done: int = 0, name: str = "", text: str = ""
+    ) -> None:
         """Begin a bar, below the others; if it is shown already, begin it anew.
 
         Args:
@@ -47,6 +49,7 @@ class Bars:
             total: how much there is to do; None if that is not known.
             done: how much of it is done already.
             name: what stands before the bar.
+            text: what stands after it.
         """
         if not self._wanted:
             return
@@ -54,7 +57,9 @@ class Bars:
             self._drawn = self._begin()
         if row in self._rows:
             self._drawn.remove_task(self._rows[row])
-        self._rows[row] = self._drawn.add_task(name, total=total, completed=done, text="", more="")
+        self._rows[row] = self._drawn.add_task(
+            name, total=total, completed=done, text=text, more=""
+        )
 
     def update(self, row: str, done: int, text: str, more: str = "") -> None:
         """Say how far a bar is; nothing if it is not shown."""
@@ -131,8 +136,8 @@ class Display:
         if begin.resumed:
             self.note(f"resuming after {begin.resumed} frames of an interrupted run")
         self._frames = f"/{begin.frames}" if begin.frames else ""
-        self._bars.show("video", begin.frames + begin.back if begin.frames else None)
-        self._bars.update("video", 0, f"0{self._frames}")
+        total = begin.frames + begin.back if begin.frames else None
+        self._bars.show("video", total, text=f"0{self._frames}")
 
     def frame(self, progress: Progress) -> None:
         """Show how far the run is."""

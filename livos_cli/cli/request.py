@@ -25,7 +25,7 @@ class Where:
 
 @dataclass(frozen=True)
 class ManyVideos:
-    """What only many videos have."""
+    """Settings for many videos only."""
 
     listed: str | None = None  # file of more names, or - for stdin
     recursive: bool = False
@@ -47,7 +47,10 @@ class OnRay:
 
 @dataclass(frozen=True)
 class SegmentRequest:
-    """All of it; `as_batch` says whether it is done and told as many videos are."""
+    """Everything that was asked for.
+
+    `as_batch` says whether it is run and reported as many videos are.
+    """
 
     videos: tuple[str, ...]
     mask: str
@@ -63,11 +66,11 @@ class SegmentRequest:
 
     @property
     def video(self) -> str:
-        """The one there is."""
+        """The video, where it is one alone."""
         return self.videos[0]
 
     def cluster(self) -> Cluster:
-        """What Ray is asked for."""
+        """Where and how Ray runs the tasks."""
         from livos_cli.batch.ray_cluster import Cluster
 
         where, ray = self.where, self.ray

@@ -53,7 +53,7 @@ class Stop:
             raise InterruptionError(error.message, error.hint, self._received) from None
 
     def __call__(self) -> bool:
-        """Whether to stop after this frame."""
+        """Whether a signal has asked to stop."""
         return self._received is not None
 
     def _take(self, number: int, frame: FrameType | None) -> None:

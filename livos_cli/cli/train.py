@@ -205,9 +205,10 @@ class _Display:
             if stepped.step % 100 == 0:
                 self.note(text)
             return
-        if not self._bars.drawn:
-            self._bars.show("steps", self._steps, stepped.step)
-        self._bars.update("steps", stepped.step, text)
+        if self._bars.drawn:
+            self._bars.update("steps", stepped.step, text)
+        else:
+            self._bars.show("steps", self._steps, stepped.step, text=text)
 
     def finish(self, result: Trained, folder: Path) -> None:
         """Say how the run ended, draw its log, and say what was written."""

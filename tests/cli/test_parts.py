@@ -164,8 +164,7 @@ def drawn(*, terminal: bool, quiet: bool = False) -> tuple[bool, str]:
     """Two bars, the second begun anew with another total; whether they show, and the last look."""
     console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
     bars = Bars(console, quiet=quiet)
-    bars.show("all", 3, name="all")
-    bars.update("all", 1, "1/3")
+    bars.show("all", 3, 1, name="all", text="1/3")
     bars.show("video", 50, name="first")
     bars.show("video", None, 5, name="[second]")
     bars.update("video", 7, "7, 2.0 fps", "2 objects")
