@@ -358,7 +358,7 @@ def zoo(folder: Path, read: Callable[[Path, list[str]], np.ndarray]) -> Iterator
 
 
 def main() -> None:
-    from livos_cli.masks.decode_image import read_mask
+    from livos_cli.masks.object_ids import read_mask
 
     def read(path: Path, notes: list[str]) -> np.ndarray:
         try:

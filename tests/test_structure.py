@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from conftest import ROOT
 
 PACKAGE = ROOT / "livos_cli"
@@ -109,6 +110,18 @@ def test_readme_names_every_command_and_kind() -> None:
     text = (ROOT / "README.md").read_text()
     for word in ["segment", "mask", "info", "eval", "train", "bench", "weights", *KINDS]:
         assert re.search(rf"\b{word}\b", text), word
+
+
+def test_every_kind_is_completed_and_in_the_help() -> None:
+    from livos_cli.cli import app
+    from livos_cli.cli.kinds import KIND_NAMES
+    from livos_cli.outputs.formats import KINDS
+
+    assert set(KIND_NAMES) == set(KINDS)
+    segment = typer.main.get_command(app).commands["segment"]  # type: ignore[attr-defined]
+    (text,) = [option.help for option in segment.params if option.name == "save"]
+    for kind in KINDS:
+        assert re.search(rf"\b{kind}\b", text), kind
 
 
 def test_constraints_cover_the_dependencies() -> None:

@@ -21,7 +21,7 @@ from livos_cli.options import Position, RunOptions, SegmentOptions
 from livos_cli.outputs.formats import KINDS, FrameResult
 from livos_cli.outputs.paths import plan_outputs
 from livos_cli.pipeline.fingerprint import of_mask, of_run, of_source
-from livos_cli.pipeline.positions import settle
+from livos_cli.pipeline.positions import resolve_positions
 from livos_cli.pipeline.propagate import make_tracker, track
 from livos_cli.pipeline.run import open_video
 from livos_cli.pipeline.spool import read_result, write_result
@@ -55,7 +55,7 @@ def plan_stretches(
     Raises:
         UsageError: it cannot be taken apart.
     """
-    options, _ = settle(options, mask, video)
+    options, _ = resolve_positions(options, mask, video)
     if options.direction != "forward" or options.origin is not None:
         raise UsageError("--split-at-masks goes forward from the first mask", "leave out --from")
     if options.refine:

@@ -29,7 +29,7 @@ from livos_cli.device import (
 from livos_cli.errors import LivosError, ShortMemoryError
 from livos_cli.network import PRESETS, LiVOS
 from livos_cli.network.budget import working_memory
-from livos_cli.network.prepare import to_device
+from livos_cli.network.inference import to_device
 from livos_cli.network.strips import STRIDE
 from livos_cli.tracker.tracker import Tracker
 

@@ -12,8 +12,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from livos_cli.cli import bench, evaluate, info, mask, segment, train, weights
+from livos_cli.cli.help_panels import PanelCommand
 from livos_cli.cli.hints import OrderedCommand
-from livos_cli.cli.panels import PanelCommand
 from livos_cli.cli.signals import exit_on_request
 from livos_cli.cli.streams import complain, reserve_streams, show_traceback
 from livos_cli.errors import LivosError, ReaderGoneError

@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from livos_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from livos_cli.masks.first_mask import Hints
+    from livos_cli.masks.hints import Hints
 
 __all__ = ["GivenHints", "OrderedCommand"]
 
@@ -42,7 +42,7 @@ class GivenHints:
         Raises:
             UsageError: a hint cannot be read, or it is open which object it belongs to.
         """
-        from livos_cli.masks.first_mask import (
+        from livos_cli.masks.hints import (
             Hints,
             in_pixels,
             parse_box,

@@ -10,7 +10,7 @@ from livos_cli.options import RunOptions
 
 __all__ = ["KIND_NAMES", "asked_for", "with_default"]
 
-# Those of `video.sinks.KINDS`, which takes PyAV to import: too long for a key press.
+# Those of `outputs.formats.KINDS`, which takes PyAV to import: too long for a key press.
 KIND_NAMES = (
     "mask", "overlay", "png", "alpha", "matte", "cutout", "objects", "rle", "coco", "yolo",
     "contours",

@@ -28,7 +28,7 @@ from livos_cli.cli.hints import GivenHints
 if TYPE_CHECKING:
     import numpy as np
 
-    from livos_cli.masks.first_mask import Hints
+    from livos_cli.masks.hints import Hints
     from livos_cli.options import Position
 
 __all__ = ["mask"]
@@ -331,7 +331,7 @@ def _make(
 
     from livos_cli.files.atomic import write_whole
     from livos_cli.masks.checks import check_meant
-    from livos_cli.masks.first_mask import is_even_backdrop, pick_backdrop
+    from livos_cli.masks.hints import is_even_backdrop, pick_backdrop
     from livos_cli.masks.palette import encode_index_png
     from livos_cli.options import Look
     from livos_cli.outputs.overlay import draw_overlay
@@ -360,7 +360,7 @@ def _find(rgb: np.ndarray, hints: dict[int, Hints]) -> Iterator[tuple[int, np.nd
     if not hints:
         return
     from livos_cli.interactive.clicks import ClickPredictor, doubt_found, find_object
-    from livos_cli.masks.first_mask import check_hints
+    from livos_cli.masks.hints import check_hints
     from livos_cli.weights.clicks import load_clicks
     from livos_cli.weights.load import load_model
 

@@ -25,7 +25,7 @@ def in_one(request: SegmentRequest) -> Report:
     # What can be known to fail is found before torch and the weights are loaded.
     from livos_cli.masks.names import check_mask_exists
     from livos_cli.outputs.paths import plan_outputs
-    from livos_cli.pipeline.positions import settle
+    from livos_cli.pipeline.positions import resolve_positions
     from livos_cli.video.container import check_exists
 
     video, mask, where = request.video, Path(request.mask), request.where
@@ -34,7 +34,7 @@ def in_one(request: SegmentRequest) -> Report:
     if str(request.output.output) == "-" and request.as_json:
         raise UsageError("-o - and --json both write to stdout", "remove one of them")
     plan_outputs(video, mask, request.output)
-    options, said = settle(request.options, mask, video)
+    options, said = resolve_positions(request.options, mask, video)
 
     from livos_cli.pipeline.report import Begin, Observer
     from livos_cli.pipeline.run import run

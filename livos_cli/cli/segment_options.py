@@ -59,8 +59,8 @@ Start = Annotated[
     Optional[str],
     typer.Option(
         metavar="POS",
-        help="First frame: a time (12.5 or 1:02:03.5) or a frame number (123f). "
-        "--end, --from and --drop take the same.",
+        help="First frame: seconds (12 or 12.5), 1:02:03.5, or a frame number (123f). "
+        "--end takes the same; in --from and --drop a whole number alone is a frame number.",
     ),
 ]
 End = Annotated[

@@ -104,7 +104,7 @@ def identity_of(path: Path) -> list[int] | None:
 
 
 def note_publishing(folder: Path, outputs: Iterable[tuple[Path, Path]]) -> None:
-    """Note which names will be given to what: if that is cut short, they are ours to replace.
+    """Note the final name of each finished file: a run killed while renaming may replace them.
 
     Args:
         folder: of checkpoints.

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from livos_cli.errors import InputError, UsageError
-from livos_cli.masks.first_mask import Hints, check_hints
+from livos_cli.masks.hints import Hints, check_hints
 from livos_cli.network.clicks import ClickFeatures, ClickNet, draw_guides, trunk_features
 from livos_cli.network.layers import area_average
 from livos_cli.network.livos import STRIDE, LiVOS

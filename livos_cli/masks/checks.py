@@ -1,4 +1,4 @@
-"""Masks that can be read, but can hardly be meant: they are said before hours of work."""
+"""Masks that are probably a mistake: said before tracking starts."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from livos_cli.errors import InputError
-from livos_cli.masks.kinds import is_photograph
+from livos_cli.masks.picture_tests import is_photograph
 from livos_cli.masks.soft_edges import scattered, specks_of
 
 __all__ = ["as_integers", "has_void_borders", "inside_matte", "tell_specks"]

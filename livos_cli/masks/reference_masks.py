@@ -12,7 +12,6 @@ import numpy as np
 
 from livos_cli.errors import InputError, UsageError
 from livos_cli.masks.checks import check_meant
-from livos_cli.masks.decode_image import ColourTable, Style, judge_style, read_mask
 from livos_cli.masks.names import (
     FIRST,
     check_mask_exists,
@@ -21,6 +20,7 @@ from livos_cli.masks.names import (
     inner_folder,
     object_folders,
 )
+from livos_cli.masks.object_ids import ColourTable, Style, judge_style, read_mask
 from livos_cli.options import SegmentOptions
 from livos_cli.video.address import Address
 from livos_cli.video.image_size import check_mask_sizes

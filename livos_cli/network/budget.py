@@ -15,7 +15,7 @@ FEWEST_ROWS = 4  # of the 1/16 grid; below, a strip is all halo and saves nothin
 CELL = 256  # pixels of a cell of the 1/16 grid
 FLOAT = 4  # bytes of float32
 # Beside what is counted: the allocator's rounding and leftovers; compiled convolutions and their
-# workspaces, whatever the size. tests/test_strips.py holds both against a process's real peak.
+# workspaces, whatever the size. tests/slow/test_memory.py holds both against a process's real peak.
 OVERHEAD = 1.2
 FIXED = 64 << 20
 

@@ -13,13 +13,13 @@ from livos_cli.video.address import Address
 from livos_cli.video.images import list_images
 from livos_cli.video.reader import open_source
 
-__all__ = ["frame_at", "key_masks", "settle"]
+__all__ = ["frame_at", "key_masks", "resolve_positions"]
 
 
-def settle(
+def resolve_positions(
     options: SegmentOptions, mask: Path, video: str | Path
 ) -> tuple[SegmentOptions, list[str]]:
-    """Frame numbers for whatever says a place otherwise: a time, or the mask's name.
+    """Replace times, and frames named by the mask's file name, by frame numbers.
 
     Doing it again changes nothing.
 

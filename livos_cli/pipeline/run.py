@@ -20,7 +20,7 @@ from livos_cli.outputs.writers import Writers
 from livos_cli.pipeline.checkpoint import Checkpoint
 from livos_cli.pipeline.doubts import Watch
 from livos_cli.pipeline.fingerprint import stamp_of
-from livos_cli.pipeline.positions import settle
+from livos_cli.pipeline.positions import resolve_positions
 from livos_cli.pipeline.propagate import Propagation, make_tracker
 from livos_cli.pipeline.report import Begin, Observer, Progress, Report
 from livos_cli.pipeline.resume import (
@@ -75,7 +75,7 @@ def run(
     observer = observer or Observer()
     paths = plan_outputs(video, mask, output, stem=stem)
     with ExitStack() as stack:
-        options, said = settle(options, mask, video)
+        options, said = resolve_positions(options, mask, video)
         inputs = _Inputs(video, mask, model, options, said, stamp_of(video))
         keep = keep if past is None else None
         checkpoint = _checkpoint_of(inputs, paths, keep, stack)

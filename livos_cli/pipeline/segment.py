@@ -9,7 +9,7 @@ from pathlib import Path
 from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.network.livos import LiVOS
 from livos_cli.options import SegmentOptions
-from livos_cli.pipeline.positions import settle
+from livos_cli.pipeline.positions import resolve_positions
 from livos_cli.pipeline.propagate import Propagation, make_tracker
 from livos_cli.pipeline.report import Result
 from livos_cli.pipeline.run import open_video
@@ -57,7 +57,7 @@ def segment(
     """
     options = options or SegmentOptions()
     model = model or load_model(weights, device=device, precision=precision)
-    options, _ = settle(options, Path(mask), video)
+    options, _ = resolve_positions(options, Path(mask), video)
     with open_video(video, options) as source:
         keys = ReferenceMasks(Path(mask), source.info.image_names)
         keys.scan(source.info.width, source.info.height, trust=options.trust_mask)

@@ -20,8 +20,8 @@ from torch import Tensor
 from livos_cli.errors import LivosError, UsageError
 from livos_cli.files.atomic import create, open_own
 from livos_cli.network.clicks import ClickConfig, ClickNet, trunk_features
+from livos_cli.network.inference import lay_out_channels_last
 from livos_cli.network.livos import LiVOS
-from livos_cli.network.prepare import lay_out_channels_last
 from livos_cli.training import checkpoint
 from livos_cli.training.clicks import Session, begin, draw_sample
 from livos_cli.training.sources import Still

@@ -20,8 +20,8 @@ from livos_cli.device import fast_bfloat16, memory_errors
 from livos_cli.errors import InputError, LivosError, OutputError, UsageError
 from livos_cli.files.atomic import create, open_own
 from livos_cli.network.config import LiVOSConfig
+from livos_cli.network.inference import lay_out_channels_last
 from livos_cli.network.livos import LiVOS
-from livos_cli.network.prepare import lay_out_channels_last
 from livos_cli.training import checkpoint
 from livos_cli.training.clips import Batch, Batches, ClipSource, batches
 from livos_cli.training.options import MAY_CHANGE, TrainOptions

@@ -31,11 +31,11 @@ from livos_cli.video.container import (
     stem_of,
 )
 from livos_cli.video.images import IMAGE_RATE, ImageFolderSource
-from livos_cli.video.sizes import other_size
+from livos_cli.video.size_changes import other_size
 from livos_cli.video.source import BaseSource, Frame, FrameSource, SourceInfo
 from livos_cli.video.streams import pick_stream
 from livos_cli.video.timeline import TS_DISCONT, Clock, Timeline
-from livos_cli.video.whole import declared_size, is_whole
+from livos_cli.video.truncation import declared_size, is_whole
 
 __all__ = ["VideoSource", "open_source"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from livos_cli.errors import OutputError, WeightsError
 from livos_cli.files.atomic import write_whole
 from livos_cli.network.clicks import ClickConfig, ClickNet
-from livos_cli.network.prepare import lay_out_channels_last
+from livos_cli.network.inference import lay_out_channels_last
 from livos_cli.weights.convert import damaged
 
 __all__ = ["CLICKS", "load_clicks", "write_clicks"]

@@ -10,8 +10,8 @@ import torch
 from livos_cli.device import give_back_memory, resolve_device, resolve_precision
 from livos_cli.errors import WeightsError
 from livos_cli.network.config import LiVOSConfig
+from livos_cli.network.inference import to_device
 from livos_cli.network.livos import LiVOS
-from livos_cli.network.prepare import to_device
 from livos_cli.weights.convert import check_shapes, read_calibration, read_checkpoint
 from livos_cli.weights.locate import locate
 from livos_cli.weights.registry import DEFAULT, REGISTRY

@@ -19,7 +19,7 @@ from livos_cli.masks.checks import check_meant
 from livos_cli.masks.palette import decode_index_png
 from livos_cli.masks.single_mask import frame_of_single
 from livos_cli.options import Position, SegmentOptions
-from livos_cli.pipeline.positions import settle
+from livos_cli.pipeline.positions import resolve_positions
 
 FRAMES = 10
 CHEAP = ["--device", "cpu", "--max-size", 64]
@@ -126,32 +126,32 @@ def test_what_is_said_and_the_name_contradict(place: Path, made: list[Any]) -> N
     mask = write_png(place / "my clip.00004.png", made[4][1], "gray")
 
     with pytest.raises(UsageError, match=r"of frame 4 by its name, and --start is frame 2") as not_:
-        settle(SegmentOptions(start=Position(frame=2)), mask, video)
+        resolve_positions(SegmentOptions(start=Position(frame=2)), mask, video)
     assert "--from 4f --direction both" in not_.value.hint
     # The same place, said in time: 4 of 25 frames a second.
-    settled, warnings = settle(SegmentOptions(start=Position(seconds=0.16)), mask, video)
+    settled, warnings = resolve_positions(SegmentOptions(start=Position(seconds=0.16)), mask, video)
     assert settled.start == Position(seconds=0.16)
     assert not warnings
     # Who says --from knows better, but is told.
-    settled, warnings = settle(SegmentOptions(origin=6), mask, video)
+    settled, warnings = resolve_positions(SegmentOptions(origin=6), mask, video)
     assert settled.origin == 6
     assert "says frame 4" in warnings[0]
     # With --start before it, both ways.
     both = SegmentOptions(start=Position(frame=2), direction="both")
-    assert settle(both, mask, video)[0].origin == 4
+    assert resolve_positions(both, mask, video)[0].origin == 4
 
 
 def test_a_number_that_may_be_a_frame_is_asked_about(place: Path, made: list[Any]) -> None:
     video = place / "my clip.mp4"
     for name in ("00004.png", "other.00004.png"):
         mask = write_png(place / name, made[4][1], "gray")
-        options, warnings = settle(SegmentOptions(), mask, video)
+        options, warnings = resolve_positions(SegmentOptions(), mask, video)
         assert options.origin is None
         assert "add --from 4f" in warnings[0]
-        assert not settle(SegmentOptions(origin=4), mask, video)[1]
+        assert not resolve_positions(SegmentOptions(origin=4), mask, video)[1]
     for name in ("photo2.png", "00000.png", "IMG_2034.png"):
         mask = write_png(place / name, made[0][1], "gray")
-        assert settle(SegmentOptions(), mask, video) == (SegmentOptions(), [])
+        assert resolve_positions(SegmentOptions(), mask, video) == (SegmentOptions(), [])
 
 
 def test_a_mask_of_a_folder_of_images_begins_there(
@@ -403,7 +403,7 @@ def test_boxes_of_real_frames_without_an_object(shared: Path) -> None:
 
     from livos_cli.errors import LivosError
     from livos_cli.interactive.clicks import ClickPredictor, doubt_found, find_object
-    from livos_cli.masks.first_mask import Hints
+    from livos_cli.masks.hints import Hints
     from livos_cli.weights.clicks import load_clicks
     from livos_cli.weights.load import load_model
 

@@ -19,7 +19,7 @@ from livos_cli.errors import InputError, LivosError, UsageError, WeightsError
 from livos_cli.evaluation.score import jaccard
 from livos_cli.interactive import clicks as clicks_module
 from livos_cli.interactive.clicks import ClickPredictor, find_object, hold_points
-from livos_cli.masks.first_mask import Hints
+from livos_cli.masks.hints import Hints
 from livos_cli.network.clicks import ClickConfig, ClickNet, draw_guides
 from livos_cli.network.livos import LiVOS
 from livos_cli.training.click_loop import ClickOptions, click_loss, train_clicks

@@ -91,7 +91,7 @@ def test_the_turned_mask_is_the_right_way_up(shared: Path) -> None:
     """The mask of the EXIF case: the object that it shows upright, in a corner."""
     import cv2
 
-    from livos_cli.masks.decode_image import read_mask
+    from livos_cli.masks.object_ids import read_mask
 
     path = shared / "cases" / "exif-of-mask" / "exif180.jpg"
     if not path.exists():

@@ -16,7 +16,7 @@ from media import scene, write_png, write_video
 from livos_cli.errors import UsageError
 from livos_cli.evaluation.score import jaccard
 from livos_cli.interactive.clicks import ClickPredictor, find_object
-from livos_cli.masks.first_mask import (
+from livos_cli.masks.hints import (
     Hints,
     check_hints,
     parse_box,

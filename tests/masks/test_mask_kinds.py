@@ -18,8 +18,8 @@ from PIL import Image
 from livos_cli.batch.discover import discover, read_list
 from livos_cli.errors import InputError, OutputError
 from livos_cli.files.names import LONGEST, fitting
-from livos_cli.masks.decode_image import read_mask
 from livos_cli.masks.names import frame_number
+from livos_cli.masks.object_ids import read_mask
 from livos_cli.masks.palette import DAVIS_PALETTE, decode_index_png
 from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.options import RunOptions

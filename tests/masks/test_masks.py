@@ -10,7 +10,7 @@ import pytest
 from media import write_png
 
 from livos_cli.errors import InputError
-from livos_cli.masks.decode_image import read_mask
+from livos_cli.masks.object_ids import read_mask
 from livos_cli.masks.palette import DAVIS_PALETTE
 from livos_cli.masks.reference_masks import ReferenceMasks, fit_mask
 

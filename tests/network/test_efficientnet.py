@@ -15,7 +15,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from livos_cli.errors import UsageError
 from livos_cli.network import LITE, LiVOS
 from livos_cli.network.efficientnet import STAGES, EfficientNetLite0
-from livos_cli.network.prepare import to_device
+from livos_cli.network.inference import to_device
 from livos_cli.training import start
 
 PICTURES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")

@@ -12,7 +12,7 @@ import torch
 from conftest import reference_weights
 
 from livos_cli.network import BASE, SMALL, LiVOS
-from livos_cli.network.prepare import to_device
+from livos_cli.network.inference import to_device
 from livos_cli.tracker.tracker import Tracker
 from livos_cli.weights.load import load_model
 

@@ -13,7 +13,7 @@ from media import decode, scene, write_png, write_video
 from livos_cli.errors import LivosError, UsageError
 from livos_cli.masks.palette import decode_index_png
 from livos_cli.options import Drop, Position, SegmentOptions, Times, parse_drops
-from livos_cli.pipeline.positions import frame_at, settle
+from livos_cli.pipeline.positions import frame_at, resolve_positions
 
 FRAMES, RATE = 12, 10
 # Frame 6 comes late: times are the container's, not a count by the rate.
@@ -73,23 +73,23 @@ def test_drops_take_positions() -> None:
 
 def test_times_become_the_frames_that_are_shown_then(clip: dict[str, Path]) -> None:
     options = SegmentOptions(direction="both", times=Times(0.6, ((1, 0.9), (2, 0.25))))
-    settled, warnings = settle(options, clip["sixth"], clip["video"])
+    settled, warnings = resolve_positions(options, clip["sixth"], clip["video"])
     # 0.6 s is shown until the late frame comes: the first frame at or after it is number 6.
     assert settled.origin == 6
     assert settled.drop == (Drop(1, 6), Drop(2, 3))
     assert settled.times == Times()
     assert not warnings
-    assert settle(settled, clip["sixth"], clip["video"]) == (settled, [])
+    assert resolve_positions(settled, clip["sixth"], clip["video"]) == (settled, [])
     assert frame_at(clip["video"], Position(seconds=1.1), "--frame") == 8
     with pytest.raises(LivosError, match="past the end"):
         frame_at(clip["video"], Position(seconds=99.0), "--frame")
 
 
 def test_a_stream_takes_a_time_to_begin_at(clip: dict[str, Path]) -> None:
-    options, _ = settle(SegmentOptions(times=Times(0.9)), clip["first"], "-")
+    options, _ = resolve_positions(SegmentOptions(times=Times(0.9)), clip["first"], "-")
     assert options.range() == (Position(seconds=0.9), None)
     with pytest.raises(UsageError, match="frame number"):
-        settle(SegmentOptions(times=Times(drop=((1, 0.9),))), clip["first"], "-")
+        resolve_positions(SegmentOptions(times=Times(drop=((1, 0.9),))), clip["first"], "-")
 
 
 def test_from_by_time_and_by_number_are_the_same(

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from livos_cli.network import PRESETS, LiVOS
 from livos_cli.tracker.tracker import Tracker
-from livos_cli.network.prepare import to_device
+from livos_cli.network.inference import to_device
 
 def status(field):
     line = next(l for l in Path("/proc/self/status").read_text().splitlines() if field in l)

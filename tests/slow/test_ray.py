@@ -126,7 +126,7 @@ def test_stretches_between_masks(tmp_path: Path, livos: Any) -> None:
             "--start", f"{begin}f", "--end", f"{end}f", "--save", "png", "--device", "cpu",
         )  # fmt: skip
         assert part.returncode == 0, part.stderr
-        from livos_cli.masks.decode_image import read_mask
+        from livos_cli.masks.object_ids import read_mask
 
         for index in range(begin, end):
             ids = read_mask(alone / "long" / f"{index:05d}.png", allow_empty=True)

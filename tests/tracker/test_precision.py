@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from livos_cli.network import TINY, LiVOS
-from livos_cli.network.prepare import to_device
+from livos_cli.network.inference import to_device
 from livos_cli.network.strips import split
 
 

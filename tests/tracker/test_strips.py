@@ -12,8 +12,8 @@ from conftest import reference_weights
 from livos_cli.errors import InputError
 from livos_cli.network import BASE, LITE, SMALL, TINY, LiVOS, LiVOSConfig
 from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
+from livos_cli.network.inference import to_device
 from livos_cli.network.livos import Features, Memory
-from livos_cli.network.prepare import to_device
 from livos_cli.network.strips import encoder_halo, mask_encoder_halo, split
 from livos_cli.tracker.tracker import Tracker
 

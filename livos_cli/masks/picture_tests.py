@@ -52,7 +52,7 @@ def is_smeared_black_and_white(values: np.ndarray, full: int) -> bool:
 
 
 def has_more_than_white(values: np.ndarray) -> bool:
-    """Whether there is something dark where white is too far away to have left a trace of loss."""
+    """Whether there are dark pixels too far from any white for lossy compression to explain."""
     white = (values > 127).astype(np.uint8)
     far = cv2.distanceTransform(1 - white, cv2.DIST_L2, 5) > FAR
     return bool((values[far] > 0).sum() > 16)
