@@ -196,7 +196,7 @@ def test_wrong_usage(two: dict[str, Any], livos: Any, tmp_path: Path) -> None:
         (["--box", box, "--frame", 99], 1, "has no frame at --frame 99f"),
         (["--box", "900,900,950,950"], 2, "outside of the frame"),
         (["--box", box, "-o", "first.jpg"], 2, "is no PNG"),
-        (["--threshold", "green"], 2, "is no number"),
+        (["--threshold", "green"], 2, "is not a number"),
     ]
     for arguments, code, said in cases:
         done = livos("mask", video, *arguments, cwd=tmp_path)
