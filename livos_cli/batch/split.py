@@ -134,7 +134,7 @@ def work_on_stretch(stretch: Stretch, model: LiVOS) -> int:
             first = 0 if start is None else start.frame or 0
             drops = tuple(d for d in stretch.options.drop if d.frame >= first)
             with suppress(PastEndError):  # its mask is for a frame that is not there
-                for _, decided in track(source, keys, tracker, drop=drops, matte=stretch.matte):
+                for _, decided in track(source, keys, tracker, drops, matte=stretch.matte):
                     write_result(file, decided)
                     count += 1
     except OSError as error:

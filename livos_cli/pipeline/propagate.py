@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from livos_cli.errors import InputError, UsageError
 from livos_cli.network.livos import LiVOS
-from livos_cli.options import Drop, SegmentOptions
+from livos_cli.options import Drop, Position, SegmentOptions
 from livos_cli.outputs.formats import FrameResult
 from livos_cli.pipeline.refine import Soft, SoftSpool, blend
 from livos_cli.pipeline.spool import Spool
@@ -21,9 +21,9 @@ from livos_cli.tracker.cuda_prefetch import upload_ahead
 from livos_cli.tracker.resize import decide_ids, matte_of
 from livos_cli.tracker.tracker import Tracker
 from livos_cli.video.backward import read_backward
-from livos_cli.video.source import Frame, FrameSource
+from livos_cli.video.source import Frame, FrameSource, SourceInfo
 
-__all__ = ["Masks", "make_tracker", "propagate", "track"]
+__all__ = ["Masks", "Propagation", "make_tracker", "track"]
 
 
 class Masks(Protocol):
@@ -58,127 +58,153 @@ def make_tracker(model: LiVOS, options: SegmentOptions) -> Tracker:
         raise UsageError(str(error), "see `livos segment --help`") from None
 
 
-def propagate(
-    video: str | Path,
-    source: FrameSource,
-    keys: Masks,
-    tracker: Tracker,
-    options: SegmentOptions,
-    *,
-    matte: bool = False,
-    past: Iterable[FrameResult] = (),
-    on_back: Callable[[int], None] = lambda _: None,
-) -> Generator[tuple[Frame, FrameResult]]:
-    """Each frame of the source, in order, with what is in it, whichever way tracking goes.
-
-    On the way back results wait on disk; then all frames are read in order.
+@dataclass
+class Propagation:
+    """A video, its masks and a tracker: from them, what is in every frame.
 
     Args:
         video: what the source was opened from; it is read once more to go backward.
         source: open, with the range of `SegmentOptions.range`.
-        keys: the masks.
+        masks: those that are given.
         tracker: fresh; the way back has one of its own.
         options: direction, origin, drops.
         matte: compute probabilities too.
-        past: results of the first frames, if they are known, forward; the tracker is then as it
-            was after them.
-        on_back: told how many frames the way back has done.
-
-    Raises:
-        InputError: no mask belongs to a frame that is read, or the video cannot be read backward.
     """
-    if options.refine and len(_key_frames(keys, options)) > 1:
-        yield from _propagate_refined(
-            video, source, keys, tracker, options, matte=matte, on_back=on_back
+
+    video: str | Path
+    source: FrameSource
+    masks: Masks
+    tracker: Tracker
+    options: SegmentOptions
+    matte: bool = False
+    warnings: list[str] = field(default_factory=list)  # what was noticed on the way
+
+    def frames(
+        self,
+        past: Iterable[FrameResult] = (),
+        on_back: Callable[[int], None] = lambda _: None,
+    ) -> Generator[tuple[Frame, FrameResult]]:
+        """Each frame of the source, in order, with what is in it, whichever way tracking goes.
+
+        On the way back results wait on disk; then all frames are read in order.
+
+        Args:
+            past: results of the first frames, if they are known, forward; the tracker is then as
+                it was after them.
+            on_back: told how many frames the way back has done.
+
+        Raises:
+            InputError: no mask belongs to a frame that is read, or the video cannot be read
+                backward.
+        """
+        if self.options.refine and len(_key_frames(self.masks, self.options)) > 1:
+            return self._refined(on_back)
+        if self.options.refine:
+            self.warnings.append("fewer than two masks in this range: --refine has nothing to do")
+        if self.options.direction == "forward":
+            return self._forward(past)
+        return self._both(on_back)
+
+    def _guide(self, way: int, origin: int | None = None) -> _Guide:
+        tracker = self.tracker if way > 0 else self.tracker.twin()
+        sides = Sides(self.options.drop, origin, way)
+        return _Guide(self.masks, tracker, self.source.info, sides, self.warnings)
+
+    def _check_used(self, used: set[int], *, any_object: bool) -> None:
+        self.warnings += _unused(self.masks, used, any_object=any_object)
+
+    def _forward(self, past: Iterable[FrameResult]) -> Generator[tuple[Frame, FrameResult]]:
+        """From the first mask on."""
+        guide = self._guide(1)
+        known = iter(past)
+        with closing(upload_ahead(self.source, self.tracker.model.device)) as frames:
+            for frame, picture in frames:
+                if (decided := next(known, None)) is not None:
+                    guide.skip(frame.index, decided)
+                else:
+                    decided = guide.step(frame.index, picture, matte=self.matte)
+                yield frame, decided
+        self._check_used(guide.used, any_object=guide.any_object)
+
+    def _both(self, on_back: Callable[[int], None]) -> Generator[tuple[Frame, FrameResult]]:
+        """From the origin back to the start, and, unless that is all, on to the end."""
+        origin, whole = self.options.origin, self.options.direction == "backward"
+        assert origin is not None
+        with Spool() as spool:
+            back = self._guide(-1, origin)
+            self._go_back(back, origin, spool, on_back)
+            known = back.any_object
+            if whole:
+                self._check_used(back.used, any_object=known)
+            before: frozenset[int] = frozenset()
+            forth = self._guide(1, origin)
+            with closing(upload_ahead(self.source, self.tracker.model.device)) as frames:
+                for frame, picture in frames:
+                    if spool:
+                        decided = spool.pop()
+                        # What the way back was given in a frame shows as a change to the next one.
+                        yield frame, replace(decided, given=decided.given | before)
+                        before = decided.given
+                    else:
+                        yield frame, forth.step(frame.index, picture, matte=self.matte)
+            if not whole and not forth.begun:
+                raise InputError(f"--from {origin} is not before --end", "widen the range")
+        if not whole:
+            self._check_used(back.used | forth.used, any_object=forth.any_object or known)
+
+    def _pictures_back(
+        self, last: int, start: Position | None, *, or_end: bool = False
+    ) -> Generator[tuple[int, np.ndarray]]:
+        return read_backward(
+            self.video,
+            last,
+            start=start,
+            allow_truncated=self.options.allow_truncated,
+            raw=self.options.raw,
+            or_end=or_end,
         )
-        return
-    if options.refine:
-        source.warnings.append("fewer than two masks in this range: --refine has nothing to do")
-    if options.direction == "forward":
-        yield from track(source, keys, tracker, drop=options.drop, matte=matte, past=past)
-        return
-    origin = options.origin
-    assert origin is not None
-    with Spool() as spool:
-        back = _Guide(keys, tracker.twin(), source, options.drop, origin=origin, way=-1)
-        whole = options.direction == "backward"
-        pictures = read_backward(
-            video,
-            origin,
-            start=options.start,
-            allow_truncated=options.allow_truncated,
-            raw=options.raw,
-        )
-        with closing(pictures):
+
+    def _go_back(
+        self, back: _Guide, origin: int, spool: Spool, on_back: Callable[[int], None]
+    ) -> None:
+        """What is in the frames from the origin back to the start, onto the spool."""
+        with closing(self._pictures_back(origin, self.options.start)) as pictures:
             for index, rgb in pictures:
-                decided = back.step(index, rgb, matte=matte)
-                if whole or index != origin:
+                decided = back.step(index, rgb, matte=self.matte)
+                if index != origin or self.options.direction == "backward":
                     spool.push(decided)
                 on_back(len(spool))
         if not back.begun:  # a --start in seconds: only now it shows
             raise InputError(f"--from {origin} is before --start", "widen the range")
-        known = back.any_object
-        if whole:
-            _check_used(keys, back.used, source, any_object=known)
-        before: frozenset[int] = frozenset()
-        if not whole:
-            forth = _Guide(keys, tracker, source, options.drop, origin=origin, way=1)
-        with closing(upload_ahead(source, tracker.model.device)) as frames:
-            for frame, picture in frames:
-                if spool:
-                    decided = spool.pop()
-                    # What the way back was given in a frame shows as a change to the next one.
-                    yield frame, replace(decided, given=decided.given | before)
-                    before = decided.given
-                else:
-                    yield frame, forth.step(frame.index, picture, matte=matte)
-        if not whole and not forth.begun:
-            raise InputError(f"--from {origin} is not before --end", "widen the range")
-    if not whole:
-        _check_used(keys, back.used | forth.used, source, any_object=forth.any_object or known)
 
+    def _refined(self, on_back: Callable[[int], None]) -> Generator[tuple[Frame, FrameResult]]:
+        """Frames between two masks are tracked from both.
 
-def _key_frames(keys: Masks, options: SegmentOptions) -> list[int]:
-    """Frames with a mask in the range of the options, as far as frame numbers say that."""
-    start, end = options.range()
-    return [
-        frame
-        for frame in keys.frames or ()
-        if (start is None or start.frame is None or frame >= start.frame)
-        and (end is None or end.frame is None or frame < end.frame)
-    ]
+        First from the last mask back to the first, which waits on disk; then forward.
+        """
+        masks = _key_frames(self.masks, self.options)
+        # An object that is dropped at a frame was followed until the one before.
+        drops = tuple(replace(drop, frame=drop.frame - 1) for drop in self.options.drop)
+        info = self.source.info
+        back = _Guide(self.masks, self.tracker.twin(), info, Sides(drops, way=-1), [])
+        with SoftSpool() as spool:
+            last = self._refine_back(back, masks, spool, on_back)
+            forth = self._guide(1)
+            with closing(upload_ahead(self.source, self.tracker.model.device)) as frames:
+                for frame, picture in frames:
+                    if spool and frame.index == last - len(spool):
+                        yield frame, self._blended(forth, frame, picture, spool.pop())
+                    else:
+                        yield frame, forth.step(frame.index, picture, matte=self.matte)
+        self._check_used(back.used | forth.used, any_object=forth.any_object)
 
-
-def _propagate_refined(
-    video: str | Path,
-    source: FrameSource,
-    keys: Masks,
-    tracker: Tracker,
-    options: SegmentOptions,
-    *,
-    matte: bool,
-    on_back: Callable[[int], None],
-) -> Generator[tuple[Frame, FrameResult]]:
-    """As `propagate`; frames between two masks are tracked from both.
-
-    First from the last mask back to the first, which waits on disk; then forward.
-    """
-    masks = _key_frames(keys, options)
-    first, last = masks[0], masks[-1]
-    # An object that is dropped at a frame was followed until the one before.
-    drops = tuple(replace(drop, frame=drop.frame - 1) for drop in options.drop)
-    back = _Guide(keys, tracker.twin(), source, drops, way=-1, warnings=[])
-    size = source.info.height, source.info.width
-    with SoftSpool() as spool:
-        pictures = read_backward(
-            video,
-            last,
-            start=options.range()[0],
-            allow_truncated=options.allow_truncated,
-            raw=options.raw,
-            or_end=True,
-        )
-        with closing(pictures):
+    def _refine_back(
+        self, back: _Guide, masks: list[int], spool: SoftSpool, on_back: Callable[[int], None]
+    ) -> int:
+        """What the way back from the last mask finds, onto the spool; that mask's frame."""
+        first, last = masks[0], masks[-1]
+        start = self.options.range()[0]
+        with closing(self._pictures_back(last, start, or_end=True)) as pictures:
             for index, rgb in pictures:
                 if not back.begun:  # the first one: masks after it are for no frame
                     last = max(frame for frame in masks if frame <= max(index, first))
@@ -190,59 +216,64 @@ def _propagate_refined(
                 if index != last:
                     spool.push(soft)
                 on_back(len(spool))
-        forth = _Guide(keys, tracker, source, options.drop)
-        with closing(upload_ahead(source, tracker.model.device)) as frames:
-            for frame, picture in frames:
-                if not spool or frame.index != last - len(spool):
-                    yield frame, forth.step(frame.index, picture, matte=matte)
-                    continue
-                soft, mask, given = forth.step_soft(frame.index, picture)
-                prob = blend(soft, spool.pop(), frame.index)
-                shape = (list(soft.since), size, mask)
-                yield (
-                    frame,
-                    FrameResult(
-                        decide_ids(prob, *shape),
-                        matte_of(prob, *shape) if matte else None,
-                        given,
-                        tracker.certainty,  # of the way forth alone, so rather too low
-                    ),
-                )
-    _check_used(keys, back.used | forth.used, source, any_object=forth.any_object)
+        return last
+
+    def _blended(
+        self, forth: _Guide, frame: Frame, picture: np.ndarray | Tensor, found: Soft
+    ) -> FrameResult:
+        soft, mask, given = forth.step_soft(frame.index, picture)
+        prob = blend(soft, found, frame.index)
+        size = self.source.info.height, self.source.info.width
+        shape = (list(soft.since), size, mask)
+        return FrameResult(
+            decide_ids(prob, *shape),
+            matte_of(prob, *shape) if self.matte else None,
+            given,
+            self.tracker.certainty,  # of the way forth alone, so rather too low
+        )
 
 
 def track(
     source: FrameSource,
-    keys: Masks,
+    masks: Masks,
     tracker: Tracker,
-    *,
     drop: tuple[Drop, ...] = (),
+    *,
     matte: bool = False,
-    past: Iterable[FrameResult] = (),
 ) -> Generator[tuple[Frame, FrameResult]]:
-    """Each frame with what is in it; key masks enter when their frame comes.
-
-    Args:
-        source: the frames.
-        keys: the masks.
-        tracker: fresh, or as it was after the frames whose results are known.
-        drop: objects to stop following.
-        matte: compute probabilities too.
-        past: results of the first frames, if they are known.
+    """Each frame with what is in it, forward; masks enter when their frame comes.
 
     Raises:
         InputError: none of the masks belonged to a frame.
     """
-    guide = _Guide(keys, tracker, source, drop)
-    known = iter(past)
-    with closing(upload_ahead(source, tracker.model.device)) as frames:
-        for frame, picture in frames:
-            if (decided := next(known, None)) is not None:
-                guide.skip(frame.index, decided)
-            else:
-                decided = guide.step(frame.index, picture, matte=matte)
-            yield frame, decided
-    _check_used(keys, guide.used, source, any_object=guide.any_object)
+    # What is said of masks that belong to no frame is for those who run a whole video.
+    return Propagation("", source, masks, tracker, SegmentOptions(drop=drop), matte).frames()
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Which drops are met by a way that leaves an origin; what lies behind is the other way's."""
+
+    drop: tuple[Drop, ...]
+    origin: int | None = None
+    way: int = 1
+
+    @property
+    def ahead(self) -> list[Drop]:
+        if self.origin is None:
+            return list(self.drop)
+        return [d for d in self.drop if (d.frame < self.origin) == (self.way < 0)]
+
+
+def _key_frames(masks: Masks, options: SegmentOptions) -> list[int]:
+    """Frames with a mask in the range of the options, as far as frame numbers say that."""
+    start, end = options.range()
+    return [
+        frame
+        for frame in masks.frames or ()
+        if (start is None or start.frame is None or frame >= start.frame)
+        and (end is None or end.frame is None or frame < end.frame)
+    ]
 
 
 class _Guide:
@@ -250,25 +281,17 @@ class _Guide:
 
     def __init__(
         self,
-        keys: Masks,
+        masks: Masks,
         tracker: Tracker,
-        source: FrameSource,
-        drop: tuple[Drop, ...],
-        *,
-        origin: int | None = None,
-        way: int = 1,
-        warnings: list[str] | None = None,
+        info: SourceInfo,
+        sides: Sides,
+        warnings: list[str],
     ) -> None:
-        self._keys, self._tracker, self._info = keys, tracker, source.info
-        self._warnings = source.warnings if warnings is None else warnings
-        self._way, self.begun = way, False
-        # Away from the origin: what lies on its other side is the other way's.
-        self._drops = [
-            d
-            for d in drop
-            if origin is None or (d.frame < origin if way < 0 else d.frame >= origin)
-        ]
-        self._with_mask = frozenset(keys.frames or ())
+        self._masks, self._tracker, self._info = masks, tracker, info
+        self._warnings = warnings
+        self._way, self.begun = sides.way, False
+        self._drops = sides.ahead
+        self._with_mask = frozenset(masks.frames or ())
         self.used: set[int] = set()
         self.any_object = False
         self._since: dict[int, int] = {}  # object -> frame of its last mask
@@ -316,7 +339,7 @@ class _Guide:
                     f"object {drop.object_id} is not followed at frame {index}: nothing to drop"
                 )
         first, self.begun = not self.begun, True
-        mask = self._keys.at(index, first=first, width=info.width, height=info.height)
+        mask = self._masks.at(index, first=first, width=info.width, height=info.height)
         if mask is not None:
             self.used.add(index)
             seen = frozenset(int(i) for i in np.unique(mask) if i)
@@ -328,7 +351,7 @@ class _Guide:
 
     def _end(self, index: int) -> frozenset[int]:
         """End the objects that a frame's mask ends."""
-        gone = self._keys.ends(index, self._tracker.object_ids)
+        gone = self._masks.ends(index, self._tracker.object_ids)
         if gone:
             self._tracker.drop(gone)
             names = ", ".join(map(str, sorted(gone)))
@@ -339,7 +362,7 @@ class _Guide:
         return gone
 
     def _say_no_mask(self, index: int) -> None:
-        frames = self._keys.frames or []
+        frames = self._masks.frames or []
         later = [n for n in frames if (n - index) * self._way > 0][:: self._way]
         self._warnings.append(
             f"frame {index}, the first one read, has no mask: all is background "
@@ -347,15 +370,15 @@ class _Guide:
         )
 
 
-def _check_used(keys: Masks, used: set[int], source: FrameSource, *, any_object: bool) -> None:
-    unused = set(keys.frames or ()) - used
+def _unused(masks: Masks, used: set[int], *, any_object: bool) -> list[str]:
+    """What is to be said of masks that no frame had. Raises InputError if that is all of them."""
+    unused = set(masks.frames or ()) - used
     if not any_object and not used:
         raise InputError(
             f"no mask belongs to a frame that was read: masks are for frames {_some(unused)}",
             "names of key masks are frame numbers from 0; check --start and --end",
         )
-    if unused:
-        source.warnings.append(f"no frame was read for the masks of frames {_some(unused)}")
+    return [f"no frame was read for the masks of frames {_some(unused)}"] if unused else []
 
 
 def _some(numbers: Iterable[int]) -> str:

@@ -21,7 +21,7 @@ from livos_cli.pipeline.checkpoint import Checkpoint
 from livos_cli.pipeline.doubts import Watch
 from livos_cli.pipeline.fingerprint import stamp_of
 from livos_cli.pipeline.positions import settle
-from livos_cli.pipeline.propagate import make_tracker, propagate
+from livos_cli.pipeline.propagate import Propagation, make_tracker
 from livos_cli.pipeline.report import Begin, Observer, Progress, Report
 from livos_cli.pipeline.resume import (
     changed_meanwhile,
@@ -200,6 +200,14 @@ class _Loop:
         self._checkpoint, self._keep = checkpoint, keep
         self._observer, self._started = observer, started
         self._watch = Watch(_origin(inputs.options))
+        self._found = Propagation(
+            inputs.video,
+            inputs.source,
+            inputs.masks,
+            inputs.tracker,
+            inputs.options,
+            inputs.matte,
+        )
         self._begins = inputs.options.origin
         self._frames = self._back = 0
         self._last = -1
@@ -212,17 +220,7 @@ class _Loop:
         if self._checkpoint is not None:
             known = self._checkpoint.past(inputs.size, inputs.ids, matte=inputs.matte)
         try:
-            found = propagate(
-                inputs.video,
-                inputs.source,
-                inputs.masks,
-                inputs.tracker,
-                inputs.options,
-                matte=inputs.matte,
-                past=known,
-                on_back=self._went_back,
-            )
-            with closing(found):
+            with closing(self._found.frames(known, self._went_back)) as found:
                 for frame, decided in found:
                     self._take(frame, decided)
         except InputError as error:
@@ -258,7 +256,7 @@ class _Loop:
         inputs = self._inputs
         # Of a file that has changed meanwhile, nobody could resume.
         if (stop or checkpoint.due()) and not inputs.changed:
-            checkpoint.save(inputs.tracker.state_dict(), inputs.source.warnings)
+            checkpoint.save(inputs.tracker.state_dict(), self._said)
         if stop:
             raise InterruptionError(
                 f"interrupted after frame {self._last} of {inputs.info.name}",
@@ -267,9 +265,14 @@ class _Loop:
 
     def _save_progress(self) -> None:
         if self._taken:
-            inputs, source = self._inputs, self._inputs.source
+            inputs = self._inputs
             tracker, options, masks = inputs.tracker, inputs.options, inputs.masks
-            save_progress(self._checkpoint, tracker, options, masks, self._last, source.warnings)
+            save_progress(self._checkpoint, tracker, options, masks, self._last, self._said)
+
+    @property
+    def _said(self) -> list[str]:
+        """What a run that resumes here must say again: the frames do not come by once more."""
+        return [*self._inputs.source.warnings, *self._found.warnings]
 
     def _tell(self) -> None:
         seconds = time.monotonic() - self._started
@@ -285,7 +288,7 @@ class _Loop:
         inputs, writers = self._inputs, self._writers
         warnings = [
             *inputs.warnings,
-            *inputs.source.warnings,
+            *self._said,
             *writers.warnings,
             *self._watch.warnings(),
         ]

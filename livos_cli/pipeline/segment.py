@@ -10,7 +10,7 @@ from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.network.livos import LiVOS
 from livos_cli.options import SegmentOptions
 from livos_cli.pipeline.positions import settle
-from livos_cli.pipeline.propagate import make_tracker, propagate
+from livos_cli.pipeline.propagate import Propagation, make_tracker
 from livos_cli.pipeline.report import Result
 from livos_cli.pipeline.run import open_video
 from livos_cli.weights.load import load_model
@@ -61,8 +61,9 @@ def segment(
     with open_video(video, options) as source:
         keys = ReferenceMasks(Path(mask), source.info.image_names)
         keys.scan(source.info.width, source.info.height, trust=options.trust_mask)
-        found = propagate(video, source, keys, make_tracker(model, options), options)
-        with closing(found) as results:
+        tracker = make_tracker(model, options)
+        found = Propagation(video, source, keys, tracker, options)
+        with closing(found.frames()) as results:
             for frame, decided in results:
                 yield Result(
                     frame.index, frame.pts, source.info.time_base, decided.ids, decided.certainty
