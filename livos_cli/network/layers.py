@@ -139,7 +139,7 @@ class PositionalEncoding(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         per_axis = width // 2
-        steps = torch.arange(0, per_axis, 2, dtype=torch.float32)
+        steps = torch.arange(0, per_axis, 2, dtype=torch.float32, device="cpu")
         self.register_buffer("inv_freq", 1.0 / self.TEMPERATURE ** (steps / per_axis))
 
     def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]

@@ -176,8 +176,11 @@ class ObjectTransformer(nn.Module):
     def __init__(self, config: LiVOSConfig) -> None:
         super().__init__()
         width = config.embed
-        self.query_init = nn.Embedding(config.queries, width)
-        self.query_emb = nn.Embedding(config.queries, width)
+        # With values as they would be drawn: on the device `meta`, where checkpoints are checked,
+        # drawing them inside would import torch._dynamo, a second and 100 MB of every start.
+        queries = config.queries
+        self.query_init = nn.Embedding(queries, width, _weight=torch.randn(queries, width))
+        self.query_emb = nn.Embedding(queries, width, _weight=torch.randn(queries, width))
         self.summary_to_query_init = nn.Linear(width, width)
         self.summary_to_query_emb = nn.Linear(width, width)
         self.pixel_init_proj = nn.Conv2d(width, width, 1)
