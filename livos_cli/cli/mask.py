@@ -356,9 +356,11 @@ def _make(
 
 
 def _find(rgb: np.ndarray, hints: dict[int, Hints]) -> Iterator[tuple[int, np.ndarray, str | None]]:
-    """Each object's mask, and why it may be none; the frame's features serve all of them."""
+    """Each object's mask, and why it may be none; a point on one object is not on the others."""
     if not hints:
         return
+    from dataclasses import replace
+
     from livos_cli.interactive.clicks import ClickPredictor, doubt_found, find_object
     from livos_cli.masks.hints import check_hints
     from livos_cli.weights.clicks import load_clicks
@@ -370,5 +372,6 @@ def _find(rgb: np.ndarray, hints: dict[int, Hints]) -> Iterator[tuple[int, np.nd
     model = load_model(net.config.encoder, device="cpu", precision="fp32")
     predictor = ClickPredictor(model, net, rgb)
     for object_id, own in hints.items():
-        found = find_object(predictor, own)
+        others = [p for other, its in hints.items() if other != object_id for p in its.inside]
+        found = find_object(predictor, replace(own, outside=(*own.outside, *others)))
         yield object_id, found, doubt_found(predictor, found, own)

@@ -32,6 +32,9 @@ KEPT = 4  # windows whose features are kept
 # of boxes around twelve real objects with IoU 0.45 or more, of nineteen empty boxes one above 0.38.
 LEAST_FILL = 0.1  # of the box
 LEAST_AGAIN = 0.4
+# No real object shared more of its colours with what is around it (24 boxes: at most 0.64).
+MOST_ALIKE = 0.66
+MARGIN = 0.35  # of the box's size: what is around it
 
 Point = tuple[float, float]
 Click = tuple[float, float, bool]
@@ -84,7 +87,7 @@ class ClickPredictor:
             raise UsageError(
                 "the click network does not fit these weights", f"use `{clicks.config.encoder}`"
             )
-        self._model, self._net, self._frame = model, clicks, frame
+        self._model, self._net, self.frame = model, clicks, frame
         self.size = frame.shape[0], frame.shape[1]
         self._whole = self._look((0, 0, self.size[1], self.size[0]))
         self._windows: dict[Window, _View] = {}
@@ -205,7 +208,7 @@ class ClickPredictor:
         height, width = bottom - top, right - left
         scale = min(LARGEST, self._model.config.size / min(height, width))
         size = max(1, round(height * scale)), max(1, round(width * scale))
-        rgb = downsample_image(torch.from_numpy(self._frame[top:bottom, left:right].copy()), size)
+        rgb = downsample_image(torch.from_numpy(self.frame[top:bottom, left:right].copy()), size)
         with torch.inference_mode():
             features = trunk_features(self._model, _pad(rgb.to(self._model.device)))
             return _View(window, size, self._net.project(tuple(f.float().cpu() for f in features)))
@@ -321,6 +324,25 @@ def find_object(predictor: ClickPredictor, hints: Hints) -> np.ndarray:
     return found
 
 
+def _shared_colours(rgb: np.ndarray, found: np.ndarray, box: Box) -> float:
+    """How much of its colours an object has in common with what is around it, 0 to 1."""
+    x0, y0, x1, y1 = box
+    pad = max(8.0, MARGIN * max(x1 - x0, y1 - y0))
+    part = (
+        slice(max(0, int(y0 - pad)), int(np.ceil(y1 + pad))),
+        slice(max(0, int(x0 - pad)), int(np.ceil(x1 + pad))),
+    )
+    lab = cv2.cvtColor(np.ascontiguousarray(rgb[part]), cv2.COLOR_RGB2Lab).astype(float)
+    on = found[part]
+    if on.all() or not on.any():
+        return 0.0
+    one, other = (
+        np.histogramdd(lab[where], bins=12, range=[(0, 256)] * 3)[0] / where.sum()
+        for where in (on, ~on)
+    )
+    return float(np.minimum(one, other).sum())
+
+
 def doubt_found(predictor: ClickPredictor, found: np.ndarray, hints: Hints) -> str | None:
     """Why what was found in a box may be no object; None if all looks well.
 
@@ -337,6 +359,8 @@ def doubt_found(predictor: ClickPredictor, found: np.ndarray, hints: Hints) -> s
     fill = float(found.sum()) / max(1.0, area)
     if fill < LEAST_FILL:
         return f"only {100 * fill:.1g} % of its box was found: does the box hold an object?"
+    if _shared_colours(predictor.frame, found, hints.box) > MOST_ALIKE:
+        return "it has much the same colours as what is around it"
     if hints.inside or hints.polygon:
         return None
     inner = cv2.distanceTransform(np.pad(found, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from media import scene
 
+from livos_cli.cli.mask import _find
 from livos_cli.errors import InputError, LivosError, UsageError, WeightsError
 from livos_cli.evaluation.score import jaccard
 from livos_cli.interactive import clicks as clicks_module
@@ -130,6 +131,15 @@ def test_contradicting_points_are_refused(lite: LiVOS, net: ClickNet) -> None:
         predictor.mask([(9.2, 8.1), (9.9, 8.9)], [True, False])
     with pytest.raises(UsageError, match="79,59 contradict"):
         predictor.mask([(80, 60), (79.5, 59.5)], [True, False])
+
+
+def test_a_point_on_one_object_is_not_on_the_others(picture: Any) -> None:
+    places = [(60.0, 100.0), (64.0, 100.0), (70.0, 104.0)]
+    hints = {i: Hints(inside=(place,)) for i, place in enumerate(places, start=1)}
+    ids = np.zeros(picture[1].shape, np.uint8)
+    for object_id, found, _ in _find(picture[0], hints):
+        ids[found] = object_id
+    assert [ids[int(y), int(x)] for x, y in places] == [1, 2, 3]
 
 
 # ---------------------------------------------------------------- the predictor
