@@ -84,7 +84,8 @@ def _named(source: Path | None, stem: str, output: RunOptions) -> dict[str, Path
     """Where the kinds go by what -o says: stdout, a file, or a folder."""
     kinds, target = list(dict.fromkeys(output.save)), output.output
     if str(target) == "-":
-        return {_one_stream(kinds, output): Stdout()}
+        stdout = Stdout()  # raises if it is closed
+        return {_one_stream(kinds, output): stdout}
     if target is not None and not target.is_dir() and target.suffix and len(kinds) == 1:
         suffix = KINDS[kinds[0]].suffix(output)
         if not suffix.endswith("/") and target.suffix.lower() == Path(suffix).suffix:
