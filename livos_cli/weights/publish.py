@@ -34,6 +34,7 @@ def card_of(weights: str) -> str:
 def _plain_card(name: str, config: LiVOSConfig, parameters: int, terms: str | None) -> str:
     known = REGISTRY.get(name)
     origin = f"`{name}`: {known.summary}." if known else "Converted with `livos weights convert`."
+    stated = f"\nIts authors state {known.stated}.\n" if known and known.stated else ""
     rights = f"Terms of use: {terms}." if terms else NO_TERMS
     return f"""---
 library_name: livos
@@ -50,7 +51,7 @@ livos segment video.mp4 --mask first.png --weights owner/repo
 ```
 
 Configuration: `{config.to_json()}`
-
+{stated}
 {rights}
 """
 

@@ -26,6 +26,7 @@ class Entry:
     sha256: str | None = None  # of the file, where known
     drive: str | None = None  # Google Drive file id
     size: int | None = None  # shorter side it was trained for, where its file does not say
+    stated: str | None = None  # what its authors measured (LiVOS, CVPR 2025)
 
     @property
     def mirror(self) -> str | None:
@@ -33,8 +34,9 @@ class Entry:
         return None if self.file else os.environ.get(HUB_VARIABLE) or None
 
 
-def _published(name: str, summary: str, drive: str, size: int) -> Entry:
-    return Entry(name, f"the authors': {summary}", NONE_STATED, drive=drive, size=size)
+def _published(name: str, summary: str, drive: str, size: int, stated: str | None = None) -> Entry:
+    words = f"the authors': {summary}"
+    return Entry(name, words, NONE_STATED, drive=drive, size=size, stated=stated)
 
 
 REGISTRY: dict[str, Entry] = {
@@ -53,12 +55,14 @@ REGISTRY: dict[str, Entry] = {
             "the same, fine-tuned",
             "1rUxSjKreh5Q_X7FHvFRyoKBR7GqJr04P",
             480,
+            "J&F 85.1 on DAVIS 2017 val",
         ),
         _published(
             "livos-wmose-480p",
             "480p, with MOSE",
             "1lhfnRCe1yPfB9dcWSA6hv7ABPzHFuNCY",
             480,
+            "J&F 64.8 on MOSE valid",
         ),
         _published(
             "livos-nomose-1024p",
