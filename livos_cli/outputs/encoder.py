@@ -164,11 +164,8 @@ class VideoSink(Named):
         self.warnings = self._partial.warnings
         self._info = info
         self._encoder: Encoder | None = None
-        try:
+        with self._partial.opening():
             self._encoder = Encoder(self._partial.target, path.name, info, how)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            self.abort()
-            raise cannot_write(path, error) from None
         self.warnings += self._encoder.warnings
 
     def picture(self, frame: Frame, decided: FrameResult) -> Any:

@@ -77,13 +77,10 @@ class JsonLines(Named):
         self.warnings = self._partial.warnings
         self._job = job
         target = self._partial.target
-        try:
+        with self._partial.opening():
             self._file: IO[bytes] | Stdout = (
                 target if isinstance(target, Stdout) else open_own(target, "r+")
             )
-        except OSError as error:
-            self._partial.abandon()
-            raise cannot_write(path, error) from None
 
     def objects(self, frame: Frame, decided: FrameResult) -> list[dict[str, Any]]:
         """What a line says of each object."""
@@ -185,16 +182,13 @@ class CocoFile(Named):
                 {"id": i, "category_id": i, "video_id": 1, "name": names[i]} for i in job.ids
             ],
         }
-        try:
+        with self._partial.opening():
             self._file = TextIOWrapper(open_own(target, "r+"), encoding="utf-8")
             # Without a name: it goes with this process, whatever becomes of that.
             self._images = tempfile.TemporaryFile(  # noqa: SIM115
                 "w+", encoding="utf-8", dir=target.parent
             )
             self._file.write(json.dumps(head)[:-1] + ', "annotations": [')
-        except OSError as error:
-            self._partial.abandon()
-            raise cannot_write(path, error) from None
 
     def write(self, frame: Frame, decided: FrameResult) -> None:
         partial, info = self._partial, self._job.info

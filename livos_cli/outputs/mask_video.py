@@ -77,13 +77,10 @@ class ObjectVideos(Named):
         self._later = job.ids[AT_ONCE:]
         self._encoders: dict[int, Encoder] = {}
         self._whole: Encoder | None = None
-        try:
+        with self._partial.opening(self.abort):
             self._open(job.ids[:AT_ONCE], job.info)
             if self._later:
                 self._whole = Encoder(self._all, self._all.name, job.info, GREY)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            self.abort()
-            raise cannot_write(path, error) from None
         self.warnings += aspect_warning(path.name, job.info)
 
     def _file(self, object_id: int) -> Path:

@@ -6,11 +6,12 @@ back how many frames there are.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -189,6 +190,24 @@ class Partial:
         """Leave nothing behind."""
         self.remove()
         remove_empty(self._made)
+
+    @contextlib.contextmanager
+    def opening(self, abort: Callable[[], None] | None = None) -> Iterator[None]:
+        """Leave nothing behind where a result cannot be opened, whatever the reason.
+
+        Args:
+            abort: lets go of what was opened until then, and of this; None: of this alone.
+
+        Raises:
+            LivosError: it cannot be written, or there is too little memory.
+        """
+        try:
+            yield
+        except BaseException as error:
+            (abort or self.abandon)()
+            if isinstance(error, (av.error.FFmpegError, OSError, ValueError, MemoryError)):
+                raise cannot_write(self.path, error) from None
+            raise
 
     def check(self, written: int) -> None:
         """Raises OutputError unless `written`, as counted by reading back, is what went in."""

@@ -135,7 +135,12 @@ class Writers:
     def _open(
         self, open_sink: Callable[[str, Path | Stdout], Sink], name: str, path: Path | Stdout
     ) -> None:
-        self._sinks[name] = SinkThread(open_sink(name, path))
+        sink = open_sink(name, path)
+        try:
+            self._sinks[name] = SinkThread(sink)
+        except BaseException:  # no memory for a thread
+            sink.abort()
+            raise
 
     def _or_lose(self, name: str, work: Callable[[], None]) -> None:
         try:
