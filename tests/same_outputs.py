@@ -26,13 +26,17 @@ TIMES = re.compile(rb'"(seconds|fps|peak_memory|started|ended|mib|[a-z_]*seconds
 def command(checkout: Path, *words: object) -> tuple[list[str], dict[str, str]]:
     path = f"{checkout}{os.pathsep}{checkout / 'kernels'}"
     env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    return [sys.executable, "-m", "livos_cli", *map(str, words)], env
+    # Run in the checkout: Python takes what lies in the folder that it is called from.
+    program = (
+        f"import livos_cli.cli as c; assert c.__file__.startswith({str(checkout)!r}); c.main()"
+    )
+    return [sys.executable, "-c", program, *map(str, words)], env
 
 
 def livos(checkout: Path, *words: object, stdin: Path | None = None) -> bytes:
     line, env = command(checkout, *words)
     data = None if stdin is None else stdin.read_bytes()
-    done = subprocess.run(line, env=env, input=data, capture_output=True, check=False)
+    done = subprocess.run(line, cwd=checkout, env=env, input=data, capture_output=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(line)}\n{done.stderr.decode()}")
     return done.stdout
@@ -44,7 +48,12 @@ def interrupted(checkout: Path, *words: object) -> None:
     out = Path(str(words[words.index("-o") + 1]))
     # In a group of its own, and able to be interrupted where this script is not.
     process = subprocess.Popen(
-        line, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        line,
+        cwd=checkout,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     while process.poll() is None and not list(out.glob(".livos/*.unfinished/state*")):
         time.sleep(0.02)
