@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from livos_cli.errors import LivosError, UsageError
-from livos_cli.files.atomic import create, open_own
 from livos_cli.network.clicks import ClickConfig, ClickNet, trunk_features
 from livos_cli.network.inference import lay_out_channels_last
 from livos_cli.network.livos import LiVOS
 from livos_cli.training import checkpoint
 from livos_cli.training.clicks import Session, begin, draw_sample
+from livos_cli.training.log import Log
 from livos_cli.training.sources import Still
 
 __all__ = ["ClickOptions", "click_loss", "train_clicks"]
@@ -107,35 +105,20 @@ def train_clicks(
     out.mkdir(parents=True, exist_ok=True)
     run = _Run(config, out / "checkpoint", options)
     table = _Pictures(model, sources, options, run.step)
-    log = _open_log(out / "log.csv", run.step)
+    log = Log(out / "log.csv", COLUMNS, run.step)
     started = time.monotonic() - run.seconds
     while run.step < options.steps and run.seconds < options.minutes * 60:
         rate = options.rate_at(run.step, run.seconds / 60)
         loss, found = run.advance(table.sessions, rate)
         iou = table.answer(found)
         run.seconds = time.monotonic() - started
-        csv.writer(log).writerow(
-            [run.step, f"{loss:.5f}", f"{iou:.4f}", f"{rate:.2e}", f"{run.seconds:.1f}"]
-        )
-        log.flush()
+        log.write(run.step, f"{loss:.5f}", f"{iou:.4f}", f"{rate:.2e}", f"{run.seconds:.1f}")
         on_step(run.step, loss, iou)
         if run.step % options.save_every == 0:
             run.save()
     run.save()
     table.close()
     return run.average
-
-
-def _open_log(path: Path, step: int) -> TextIOWrapper:
-    kept: list[list[str]] = []
-    if step and path.is_file():
-        with TextIOWrapper(open_own(path), errors="replace", newline="") as file:
-            kept = [row for row in csv.reader(file) if row and row[0].isdecimal()]
-            kept = [row for row in kept if int(row[0]) <= step]
-    path.unlink(missing_ok=True)
-    file = TextIOWrapper(create(path), newline="")
-    csv.writer(file).writerows([COLUMNS, *kept])
-    return file
 
 
 class _Pictures:

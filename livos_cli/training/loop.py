@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from livos_cli.device import fast_bfloat16, memory_errors
 from livos_cli.errors import InputError, LivosError, OutputError, UsageError
-from livos_cli.files.atomic import create, open_own
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.inference import lay_out_channels_last
 from livos_cli.network.livos import LiVOS
 from livos_cli.training import checkpoint
 from livos_cli.training.clips import Batch, Batches, ClipSource, batches
+from livos_cli.training.log import Log
 from livos_cli.training.options import MAY_CHANGE, TrainOptions
 from livos_cli.training.step import ClipLoss
 from livos_cli.weights.convert import write_safetensors
@@ -115,7 +113,7 @@ def train(
     except OSError as error:
         raise OutputError(f"cannot make {out} ({error.strerror})", "choose another -o") from None
     run = _Run(model, out, options, world, source.identity)
-    log = _Log(out / "log.csv", run.step) if world.rank == 0 else None
+    log = Log(out / "log.csv", COLUMNS, run.step) if world.rank == 0 else None
     stream = batches(
         Batches(source, options, world.rank, world.size),
         run.step,
@@ -290,22 +288,3 @@ class _Run:
 
 def _plain(options: TrainOptions) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(options).items()}
-
-
-class _Log:
-    """log.csv. Lines after the step that a run goes on from are of a past that was lost."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        kept: list[list[str]] = []
-        if step and path.is_file():
-            with TextIOWrapper(open_own(path), errors="replace", newline="") as file:
-                kept = [row for row in csv.reader(file) if row and row[0].isdecimal()]
-                kept = [row for row in kept if int(row[0]) <= step]
-        path.unlink(missing_ok=True)  # a link, say; what is kept of it has been read
-        self._file = TextIOWrapper(create(path), newline="")
-        self._writer = csv.writer(self._file)
-        self._writer.writerows([COLUMNS, *kept])
-
-    def write(self, *values: object) -> None:
-        self._writer.writerow(values)
-        self._file.flush()
