@@ -13,7 +13,7 @@ from livos_cli.errors import OutputError, WeightsError
 from livos_cli.files.atomic import write_whole
 from livos_cli.network.clicks import ClickConfig, ClickNet
 from livos_cli.network.inference import lay_out_channels_last
-from livos_cli.weights.convert import damaged
+from livos_cli.weights.convert import check_shapes, damaged
 
 __all__ = ["CLICKS", "load_clicks", "write_clicks"]
 
@@ -54,11 +54,7 @@ def load_clicks(path: Path = CLICKS) -> ClickNet:
                 wanted = {k: v.shape for k, v in ClickNet(config).state_dict().items()}
             names = list(file.keys())
             there = {name: torch.Size(file.get_slice(name).get_shape()) for name in names}
-            if there != wanted:
-                raise WeightsError(
-                    f"{path} does not fit its own configuration",
-                    "the file is damaged or of another network",
-                )
+            check_shapes(there, wanted, path)
             tensors = {name: file.get_tensor(name).float() for name in wanted}
     except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
         raise damaged(path, error) from None

@@ -65,7 +65,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], LiVOSConfig]:
             names = list(file.keys())
             shapes = remap_keys({n: torch.Size(file.get_slice(n).get_shape()) for n in names})
             config = LiVOSConfig.from_json(text) if text else infer_config(shapes, path)
-            check_shapes(shapes, config, path)
+            check_shapes(shapes, shapes_of(config), path)
             return remap_keys({name: file.get_tensor(name) for name in names}), config
     except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
         raise damaged(path, error) from None
@@ -165,12 +165,11 @@ def shapes_of(config: LiVOSConfig) -> dict[str, torch.Size]:
         return {name: tensor.shape for name, tensor in LiVOS(config).state_dict().items()}
 
 
-def check_shapes(shapes: dict[str, torch.Size], config: LiVOSConfig, path: Path) -> None:
-    """Raises WeightsError unless these are the tensors of a network of this configuration.
+def check_shapes(shapes: dict[str, torch.Size], wanted: dict[str, torch.Size], path: Path) -> None:
+    """Raises WeightsError unless these are the tensors that a network of a configuration has.
 
     Before one is made: a few bytes can ask for widths that fill any memory.
     """
-    wanted = shapes_of(config)
     reason = ""
     if missing := sorted(wanted.keys() - shapes.keys()):
         reason = f"{len(missing)} tensors are missing, {missing[0]} first"

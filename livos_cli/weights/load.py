@@ -12,7 +12,12 @@ from livos_cli.errors import WeightsError
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.inference import to_device
 from livos_cli.network.livos import LiVOS
-from livos_cli.weights.convert import check_shapes, read_calibration, read_checkpoint
+from livos_cli.weights.convert import (
+    check_shapes,
+    read_calibration,
+    read_checkpoint,
+    shapes_of,
+)
 from livos_cli.weights.locate import locate
 from livos_cli.weights.registry import DEFAULT, REGISTRY
 
@@ -37,7 +42,8 @@ def read_weights(weights: str | Path) -> tuple[dict[str, torch.Tensor], LiVOSCon
 
 def build(tensors: dict[str, torch.Tensor], config: LiVOSConfig, path: Path) -> LiVOS:
     """A float32 network with these weights; strictly: nothing missing, nothing left over."""
-    check_shapes({name: tensor.shape for name, tensor in tensors.items()}, config, path)
+    there = {name: tensor.shape for name, tensor in tensors.items()}
+    check_shapes(there, shapes_of(config), path)
     model = LiVOS(config)
     try:
         model.load_state_dict(tensors, strict=True)
