@@ -66,17 +66,19 @@ def _labels(name: str) -> Callable[[Path | Stdout, Job], Sink]:
 
 # What --save takes.
 KINDS: dict[str, Kind] = {
-    "mask": Kind("object ids, lossless (FFV1)", _always(".mask.mkv"), MaskVideo, streams=True),
+    # object ids, lossless (FFV1)
+    "mask": Kind(_always(".mask.mkv"), MaskVideo, streams=True),
+    # colours over the video, with audio (H.264)
     "overlay": Kind(
-        "colours over the video, with audio (H.264)",
         _always(".overlay.mp4"),
         OverlayVideo,
         audio=True,
         picture=True,
     ),
-    "png": Kind("an index PNG a frame", _always("/"), PngFolder, owns=is_index_png),
+    # an index PNG a frame
+    "png": Kind(_always("/"), PngFolder, owns=is_index_png),
+    # the picture with its objects' alpha, for editors (ProRes 4444, VP9, PNG)
     "alpha": Kind(
-        "the picture with its objects' alpha, for editors (ProRes 4444, VP9, PNG)",
         _alpha_suffix,
         _alpha,
         audio=True,
@@ -84,41 +86,42 @@ KINDS: dict[str, Kind] = {
         picture=True,
         owns=_only(".png"),
     ),
+    # the probability, grey (FFV1 of 8 or 16 bits, ProRes)
     "matte": Kind(
-        "the probability, grey (FFV1 of 8 or 16 bits, ProRes)",
         _matte_suffix,
         MatteVideo,
         matte=True,
     ),
+    # the objects on one colour, with audio (H.264)
     "cutout": Kind(
-        "the objects on one colour, with audio (H.264)",
         _always(".cutout.mp4"),
         Cutout,
         audio=True,
         matte=True,
         picture=True,
     ),
+    # a 0/255 mask video an object (FFV1)
     "objects": Kind(
-        "a 0/255 mask video an object (FFV1)",
         _always(".objects/"),
         ObjectVideos,
         owns=_only(".mkv"),
     ),
+    # COCO run lengths, a JSON line a frame
     "rle": Kind(
-        "COCO run lengths, a JSON line a frame",
         _always(".rle.jsonl"),
         _labels("rle"),
         streams=True,
     ),
-    "coco": Kind("COCO annotations with tracks", _always(".coco.json"), _labels("coco")),
+    # COCO annotations with tracks
+    "coco": Kind(_always(".coco.json"), _labels("coco")),
+    # YOLO polygons, a text a frame
     "yolo": Kind(
-        "YOLO polygons, a text a frame",
         _always(".yolo/"),
         _labels("yolo"),
         owns=_only(".txt", ".yaml"),
     ),
+    # outlines, an SVG a frame or JSON lines
     "contours": Kind(
-        "outlines, an SVG a frame or JSON lines",
         _contours_suffix,
         _labels("contours"),
         streams=True,
@@ -128,5 +131,6 @@ KINDS: dict[str, Kind] = {
 # All that a run can write: the preview has an option of its own.
 SINKS: dict[str, Kind] = {
     **KINDS,
-    "preview": Kind("one picture of the run", lambda o: Path(o.preview or "").suffix, Preview),
+    # one picture of the run
+    "preview": Kind(lambda o: Path(o.preview or "").suffix, Preview),
 }

@@ -112,7 +112,6 @@ class Sink(Protocol):
 class Kind:
     """A row of the table of outputs."""
 
-    summary: str
     suffix: Callable[[RunOptions], str]  # of the file's name; of a folder, it ends in "/"
     open: Callable[[Path | Stdout, Job], Sink]
     audio: bool = False  # takes the source's audio
