@@ -79,7 +79,8 @@ def in_stretches(request: SegmentRequest) -> Report:
     from livos_cli.batch.split import plan_stretches, remove, results_of
     from livos_cli.masks.names import check_mask_exists
     from livos_cli.pipeline.report import Observer
-    from livos_cli.pipeline.run import is_repeatable, run
+    from livos_cli.pipeline.run import run
+    from livos_cli.video.address import Address
     from livos_cli.video.container import check_exists
     from livos_cli.weights.load import load_located
     from livos_cli.weights.locate import sha256_of
@@ -87,7 +88,7 @@ def in_stretches(request: SegmentRequest) -> Report:
 
     video, mask, where = request.video, Path(request.mask), request.where
     check_exists(video)
-    if not is_repeatable(video):
+    if not Address.of(video).repeatable:
         raise UsageError(
             f"--split-at-masks: {video} cannot be read twice", "save it to a file first"
         )

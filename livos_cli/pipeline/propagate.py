@@ -107,8 +107,13 @@ class Propagation:
 
     def _guide(self, way: int, origin: int | None = None) -> _Guide:
         tracker = self.tracker if way > 0 else self.tracker.twin()
-        sides = Sides(self.options.drop, origin, way)
-        return _Guide(self.masks, tracker, self.source.info, sides, self.warnings)
+        # What lies on the other side of the origin is the other way's.
+        drops = [
+            d
+            for d in self.options.drop
+            if origin is None or (d.frame < origin if way < 0 else d.frame >= origin)
+        ]
+        return _Guide(self.masks, tracker, self.source.info, drops, way, self.warnings)
 
     def _check_used(self, used: set[int], *, any_object: bool) -> None:
         self.warnings += _unused(self.masks, used, any_object=any_object)
@@ -184,9 +189,9 @@ class Propagation:
         """
         masks = _key_frames(self.masks, self.options)
         # An object that is dropped at a frame was followed until the one before.
-        drops = tuple(replace(drop, frame=drop.frame - 1) for drop in self.options.drop)
+        drops = [replace(drop, frame=drop.frame - 1) for drop in self.options.drop]
         info = self.source.info
-        back = _Guide(self.masks, self.tracker.twin(), info, Sides(drops, way=-1), [])
+        back = _Guide(self.masks, self.tracker.twin(), info, drops, -1, [])
         with SoftSpool() as spool:
             last = self._refine_back(back, masks, spool, on_back)
             forth = self._guide(1)
@@ -250,21 +255,6 @@ def track(
     return Propagation("", source, masks, tracker, SegmentOptions(drop=drop), matte).frames()
 
 
-@dataclass(frozen=True)
-class Sides:
-    """Which drops are met by a way that leaves an origin; what lies behind is the other way's."""
-
-    drop: tuple[Drop, ...]
-    origin: int | None = None
-    way: int = 1
-
-    @property
-    def ahead(self) -> list[Drop]:
-        if self.origin is None:
-            return list(self.drop)
-        return [d for d in self.drop if (d.frame < self.origin) == (self.way < 0)]
-
-
 def _key_frames(masks: Masks, options: SegmentOptions) -> list[int]:
     """Frames with a mask in the range of the options, as far as frame numbers say that."""
     start, end = options.range()
@@ -284,13 +274,14 @@ class _Guide:
         masks: Masks,
         tracker: Tracker,
         info: SourceInfo,
-        sides: Sides,
+        drops: list[Drop],
+        way: int,
         warnings: list[str],
     ) -> None:
         self._masks, self._tracker, self._info = masks, tracker, info
         self._warnings = warnings
-        self._way, self.begun = sides.way, False
-        self._drops = sides.ahead
+        self._way, self.begun = way, False
+        self._drops = drops
         self._with_mask = frozenset(masks.frames or ())
         self.used: set[int] = set()
         self.any_object = False

@@ -14,7 +14,7 @@ from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.livos import LiVOS
 from livos_cli.options import Checkpointing, Position, RunOptions, SegmentOptions
-from livos_cli.outputs.formats import KINDS, SINKS, FrameResult, Job, Stdout
+from livos_cli.outputs.formats import SINKS, FrameResult, Job, Kind, Stdout
 from livos_cli.outputs.paths import plan_outputs
 from livos_cli.outputs.writers import Writers
 from livos_cli.pipeline.checkpoint import Checkpoint
@@ -31,11 +31,11 @@ from livos_cli.pipeline.resume import (
     save_progress,
 )
 from livos_cli.tracker.resize import working_size
-from livos_cli.video.container import is_url
+from livos_cli.video.address import Address
 from livos_cli.video.reader import open_source
 from livos_cli.video.source import Frame, FrameSource, SourceInfo
 
-__all__ = ["is_repeatable", "open_video", "run"]
+__all__ = ["open_video", "run"]
 
 
 def run(
@@ -76,10 +76,11 @@ def run(
     paths = plan_outputs(video, mask, output, stem=stem)
     with ExitStack() as stack:
         options, said = resolve_positions(options, mask, video)
-        inputs = _Inputs(video, mask, model, options, said, stamp_of(video))
+        kinds = [SINKS[name] for name in paths]
+        inputs = _Inputs(video, mask, model, options, said, kinds, stamp_of(video))
         keep = keep if past is None else None
         checkpoint = _checkpoint_of(inputs, paths, keep, stack)
-        inputs.open(paths, stack)
+        inputs.open(stack)
         if checkpoint is not None:
             inputs.resume(checkpoint)
         observer.begin(inputs.begin(checkpoint))
@@ -109,18 +110,22 @@ class _Inputs:
     model: LiVOS
     options: SegmentOptions
     warnings: list[str]
+    kinds: list[Kind]  # that will be written
     stamp: str  # of the video, before anything was read
 
-    def open(self, paths: dict[str, Path | Stdout], stack: ExitStack) -> None:
+    @property
+    def matte(self) -> bool:
+        """Whether probabilities are wanted, not decisions alone."""
+        return any(kind.matte for kind in self.kinds)
+
+    def open(self, stack: ExitStack) -> None:
         """Open the video, read the masks, check that they go together."""
-        kinds = [KINDS[name] for name in paths if name in KINDS]
-        self.matte = any(kind.matte for kind in kinds)
         self.source: FrameSource = stack.enter_context(
             open_video(
                 self.video,
                 self.options,
-                keep_audio=any(kind.audio for kind in kinds),
-                keep_picture=any(kind.picture for kind in kinds),
+                keep_audio=any(kind.audio for kind in self.kinds),
+                keep_picture=any(kind.picture for kind in self.kinds),
             )
         )
         self.info = self.source.info
@@ -174,11 +179,10 @@ def _checkpoint_of(
     options = inputs.options
     forward = options.direction == "forward" and not options.refine
     files = any(isinstance(path, Path) for path in paths.values())
-    if keep is None or not (files and forward and is_repeatable(inputs.video)):
+    if keep is None or not (files and forward and Address.of(inputs.video).repeatable):
         return None
-    matte = any(KINDS[name].matte for name in paths if name in KINDS)
     checkpoint = open_checkpoint(
-        Path(inputs.video), inputs.mask, inputs.model, options, paths, keep, matte=matte
+        Path(inputs.video), inputs.mask, inputs.model, options, paths, keep, matte=inputs.matte
     )
     stack.push(closing_checkpoint(checkpoint))
     return checkpoint
@@ -312,13 +316,6 @@ def _origin(options: SegmentOptions) -> int:
     if options.origin is None or options.direction == "forward":
         return 0
     return options.origin
-
-
-def is_repeatable(video: str | Path) -> bool:
-    """Whether the same frames come again when it is read again: a file or folder, no stream."""
-    return (
-        str(video) != "-" and not is_url(video) and (Path(video).is_file() or Path(video).is_dir())
-    )
 
 
 def open_video(
