@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from livos_cli.batch import remote
 from livos_cli.batch.job import Job
@@ -18,20 +17,12 @@ from livos_cli.errors import InterruptionError, LivosError, OutputError
 from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.network.livos import LiVOS
 from livos_cli.options import Checkpointing
-from livos_cli.pipeline.report import Begin, Observer, Progress, Report
+from livos_cli.pipeline.report import Observer, Report
 from livos_cli.pipeline.run import run
 from livos_cli.redact import redact
 from livos_cli.video.container import is_url
 
-__all__ = ["Watcher", "work"]
-
-
-class Watcher(Protocol):
-    """Is told how a video goes."""
-
-    def begin(self, begin: Begin) -> None: ...
-
-    def frame(self, progress: Progress) -> None: ...
+__all__ = ["work"]
 
 
 def work(
@@ -39,7 +30,7 @@ def work(
     model: LiVOS,
     *,
     stop: Callable[[], bool] = lambda: False,
-    watcher: Watcher | None = None,
+    observer: Observer | None = None,
 ) -> Record:
     """Do one video, whatever comes of it.
 
@@ -49,7 +40,7 @@ def work(
     started = time.monotonic()
     forget_peak_memory(model.device)
     try:
-        return _attempt(job, model, stop, watcher)
+        return _attempt(job, model, stop, observer or Observer())
     except InterruptionError:
         raise
     except Exception as error:  # the other videos are done all the same
@@ -61,7 +52,7 @@ def work(
         give_back_memory(model.device)
 
 
-def _attempt(job: Job, model: LiVOS, stop: Callable[[], bool], watcher: Watcher | None) -> Record:
+def _attempt(job: Job, model: LiVOS, stop: Callable[[], bool], observer: Observer) -> Record:
     job.prepare()
     inputs = job.inputs()  # now: files may change while they are worked on
     if (known := job.finished(inputs)) is not None:
@@ -75,9 +66,7 @@ def _attempt(job: Job, model: LiVOS, stop: Callable[[], bool], watcher: Watcher 
         _note(job, inputs, report)
 
     # The manifest before the checkpoints go: a kill in between would lose both.
-    observer = Observer(published=published)
-    if watcher is not None:
-        observer = Observer(watcher.begin, watcher.frame, published)
+    observer = replace(observer, published=published)
     keep = None
     if batch.checkpoint:
         keep = Checkpointing(batch.weights, batch.checkpoint, inputs, stop)

@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,18 +158,22 @@ def _records(
                 yield record
         return
     from livos_cli.batch.work import work
+    from livos_cli.pipeline.report import Observer
     from livos_cli.weights.load import load_model
+
+    def begin(begun: Begin) -> None:
+        stop.armed = begun.resumed is not None  # what has no checkpoints is not stopped so
+        display.begin(begun)
 
     where = request.where
     model = load_model(where.weights, device=where.device, precision=where.precision)
-    watcher = _Watcher(display, stop)
     display.say_terms()
     for job in todo:
         if stop():
             raise InterruptionError("interrupted between two videos")
         stop.armed = True
         display.next(job.item)
-        yield work(job, model, stop=stop, watcher=watcher)
+        yield work(job, model, stop=stop, observer=Observer(begin, display.frame))
 
 
 def _show_plan(planned: Iterable[tuple[Item, Record | None]], request: SegmentRequest) -> int:
@@ -195,21 +198,6 @@ def _show_plan(planned: Iterable[tuple[Item, Record | None]], request: SegmentRe
         total = ", ".join(f"{counts[action]} to {action}" for action in ("do", "skip", "fail"))
         print(f"{sum(counts.values())} videos: {total}", file=sys.stderr)
     return 1 if counts["fail"] else 0
-
-
-@dataclass(frozen=True)
-class _Watcher:
-    """Of a video that is done here: shows how it goes, and whether it can be stopped."""
-
-    display: BatchDisplay
-    stop: Stop
-
-    def begin(self, begin: Begin) -> None:
-        self.stop.armed = begin.resumed is not None  # what has no checkpoints is not stopped so
-        self.display.begin(begin)
-
-    def frame(self, progress: Progress) -> None:
-        self.display.frame(progress)
 
 
 class BatchDisplay:

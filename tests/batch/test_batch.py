@@ -23,6 +23,7 @@ from livos_cli.files.atomic import temporary_of
 from livos_cli.files.lock import locked
 from livos_cli.network import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
+from livos_cli.pipeline.report import Observer, Progress
 
 posix = pytest.mark.skipif(os.name == "nt", reason="links, limits and names of POSIX")
 
@@ -410,16 +411,13 @@ def test_an_output_folder_that_vanishes_or_is_read_only(
         assert len(done.stderr.splitlines()) == 1
     out = tmp_path / "out"
 
-    class Vanish:
-        def begin(self, begin: Any) -> None: ...
-
-        def frame(self, progress: Any) -> None:
-            if progress.done == 3:
-                shutil.rmtree(out)
+    def vanish(progress: Progress) -> None:
+        if progress.done == 3:
+            shutil.rmtree(out)
 
     item = Item(str(one["video"]), str(one["mask"]), out, "one")
     batch = Batch(SegmentOptions(), RunOptions(), "w")
-    record = work(Job(item, batch), tiny, watcher=Vanish())
+    record = work(Job(item, batch), tiny, observer=Observer(frame=vanish))
     assert record.status == "failed"
     assert record.error is not None
     assert "No such file or directory" in record.error
