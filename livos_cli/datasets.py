@@ -103,7 +103,7 @@ def open_dataset(
     if layout is None:
         raise UsageError(f"unknown dataset '{kind}'", f"--dataset takes {', '.join(DATASETS)}")
     if all_frames and kind != "ytvos":
-        raise UsageError(f"{kind} has no version with all frames", "leave out --all-frames")
+        raise UsageError(f"{kind} has no version with all frames", "remove --all-frames")
     if not root.is_dir():
         raise InputError(f"{root} is not a folder", "give the benchmark's folder")
     split = split or layout.split

@@ -258,16 +258,14 @@ class SegmentOptions:
         if origin is not None and end and end.frame is not None and end.frame <= origin:
             raise UsageError(f"--from {origin} is not before --end {end.frame}f", "widen the range")
         if end is not None and self.direction == "backward":
-            raise UsageError("--direction backward ends at --from", "leave --end out")
+            raise UsageError("--direction backward ends at --from", "remove --end")
         begun = origin is not None or self.times.origin is not None
         if begun and start is not None and self.direction == "forward":
-            raise UsageError("--start and --from both say where to begin", "leave --start out")
+            raise UsageError("--start and --from both say where to begin", "remove --start")
         if self.refine and self.direction != "forward":
-            raise UsageError(
-                "--refine goes forward, and back between masks", "leave out --direction"
-            )
+            raise UsageError("--refine goes forward, and back between masks", "remove --direction")
         if (self.direction != "forward" or self.refine) and self.latency_first:
-            raise UsageError("a live source has no way back", "leave out --latency-first")
+            raise UsageError("a live source has no way back", "remove --latency-first")
 
     def range(self) -> tuple[Position | None, Position | None]:
         """First frame that has a result, and first that has none; None for the video's own."""

@@ -151,7 +151,9 @@ def _connect(ray: Any, cluster: Cluster) -> tuple[float, int]:
     how: dict[str, Any] = {"include_dashboard": False} if cluster.address is None else {}
     if cluster.devices:
         if cluster.address is not None:
-            raise UsageError("--devices are of this machine, --address of another", "leave one out")
+            raise UsageError(
+                "--devices are of this machine, --address of another", "remove one of them"
+            )
         numbers = [name.partition(":")[2] for name in cluster.devices if name.startswith("cuda:")]
         if numbers and len(numbers) == len(cluster.devices):
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(numbers)

@@ -57,11 +57,11 @@ def plan_stretches(
     """
     options, _ = resolve_positions(options, mask, video)
     if options.direction != "forward" or options.origin is not None:
-        raise UsageError("--split-at-masks goes forward from the first mask", "leave out --from")
+        raise UsageError("--split-at-masks goes forward from the first mask", "remove --from")
     if options.refine:
-        raise UsageError("--split-at-masks knows one mask a stretch", "leave out --refine")
+        raise UsageError("--split-at-masks knows one mask a stretch", "remove --refine")
     if options.start is not None or options.end is not None:
-        raise UsageError("--split-at-masks takes the whole video", "leave out --start and --end")
+        raise UsageError("--split-at-masks takes the whole video", "remove --start and --end")
     with open_video(video, options) as source:
         info = source.info
     keys = ReferenceMasks(mask, info.image_names)

@@ -39,9 +39,14 @@ class Address:
         return cls(name, "folder" if stat.S_ISDIR(mode) else _file_or_other(mode))
 
     @property
+    def live(self) -> bool:
+        """Whether frames come when they come: stdin or a URL."""
+        return self.kind in ("stdin", "url")
+
+    @property
     def path(self) -> Path | None:
         """Where it is on this machine; None for stdin and a URL."""
-        return None if self.kind in ("stdin", "url") else Path(self.text)
+        return None if self.live else Path(self.text)
 
     @property
     def repeatable(self) -> bool:

@@ -17,6 +17,7 @@ from livos_cli.errors import InputError, UsageError
 from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.options import Position, RawVideo
 from livos_cli.redact import redact
+from livos_cli.video.address import Address
 from livos_cli.video.audio import AudioPackets
 from livos_cli.video.colour import depth_of, matrix_of, orientation_of, to_rgb
 from livos_cli.video.container import (
@@ -25,7 +26,6 @@ from livos_cli.video.container import (
     check_content,
     check_exists,
     interruptible,
-    is_url,
     open_container,
     reason_of,
     stem_of,
@@ -68,11 +68,12 @@ def open_source(
         UsageError: `latency_first` of a file.
     """
     check_exists(source)
-    if latency_first and not (str(source) == "-" or is_url(source)):
+    address = Address.of(source)
+    if latency_first and not address.live:
         raise UsageError(
-            f"{source} is a file: none of its frames comes late", "leave --latency-first"
+            f"{source} is a file: none of its frames comes late", "remove --latency-first"
         )
-    if raw is None and not is_url(source) and Path(source).is_dir():
+    if raw is None and address.kind == "folder":
         return ImageFolderSource(Path(source), start, end)
     return VideoSource(
         source,
@@ -102,17 +103,17 @@ class VideoSource(BaseSource):
         latency_first: bool = False,
     ) -> None:
         super().__init__(start, end, latency_first=latency_first)
-        live = str(source) == "-" or is_url(source)
-        path = None if live else Path(source)
-        self._from_file = path is not None
-        self.label = "stdin" if str(source) == "-" else redact(str(source))
+        address = Address.of(source)
+        live, path, stdin = address.live, address.path, address.kind == "stdin"
+        self._from_file, self._from_network = path is not None, address.kind == "url"
+        self.label = "stdin" if stdin else redact(address.text)
         self._allow_truncated = allow_truncated
         self._keep_audio, self._keep_picture = keep_audio, keep_picture
         self._pixel_bytes = 9 if keep_picture else 3
-        self._stdin = Stdin() if str(source) == "-" else None
+        self._stdin = Stdin() if stdin else None
         # Absolute, or FFmpeg takes what precedes a colon for a protocol.
-        place: Any = self._stdin or (str(path.absolute()) if path else str(source))
-        self._patience = 2.0 if is_url(source) else None
+        place: Any = self._stdin or (str(path.absolute()) if path else address.text)
+        self._patience = 2.0 if self._from_network else None
         if path is not None:
             check_content(path)
 
@@ -129,7 +130,7 @@ class VideoSource(BaseSource):
         """Find the stream and decode its first frame."""
         try:
             self._formats = set(self.container.format.name.split(","))
-            live = is_url(self.label)
+            live = self._from_network
             self.stream, packets, said = pick_stream(self.container, self.label, live=live)
             self.warnings += said
             self.stream.thread_type = "AUTO"

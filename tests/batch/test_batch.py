@@ -154,6 +154,7 @@ def test_two_of_one_name_are_told(tmp_path: Path, one: dict[str, Path]) -> None:
 # Doing.
 
 
+@pytest.mark.slow
 def test_a_folder_is_done_then_skipped_then_redone(
     tmp_path: Path, one: dict[str, Path], livos: Any
 ) -> None:
@@ -351,6 +352,7 @@ def test_a_video_is_prepared_once_unless_something_has_changed(
 # Care.
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder(tmp_path: Path, one: dict[str, Path]) -> None:
     lay_out(tmp_path, one, *(f"v{n}.mp4" for n in range(6)))
     command = [

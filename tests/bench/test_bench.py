@@ -20,6 +20,7 @@ from livos_cli.network import BASE, TINY
 from livos_cli.tracker.tracker import Tracker
 
 
+@pytest.mark.slow
 def test_every_mode_is_measured(tmp_path: Path, livos: Any) -> None:
     done = livos(
         *("bench", "--size", "64,96x96", "--objects", "2", "--frames", "12", "--json"),
@@ -63,6 +64,7 @@ def test_a_clock_times_every_stage_and_leaves_the_network_as_it_was() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
+@pytest.mark.slow
 def test_the_table_fits_a_terminal(livos: Any) -> None:
     done = livos("bench", "--size", "64", "--frames", "3", "--no-files", env={"COLUMNS": "80"})
     assert done.returncode == 0, done.stderr
@@ -70,6 +72,7 @@ def test_the_table_fits_a_terminal(livos: Any) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_said_before(livos: Any) -> None:
     need, available = estimate(Setting("base", 8192, 16384, 255, 2, "fp32", "cpu"))
     assert need > available

@@ -60,6 +60,7 @@ def test_masks_of_many_videos_as_livos_mask_names_them(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_masks_of_livos_mask_in_a_folder(livos: Livos, tmp_path: Path) -> None:
     made = scene(96, 128, 8, seed=1)
     write_video(tmp_path / "clip7.mp4", [rgb for rgb, _ in made])
@@ -103,6 +104,7 @@ def lost() -> list[tuple[np.ndarray, np.ndarray]]:
     return scene(96, 128, 8, seed=1) + scene(96, 128, 8, seed=23)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["-clip 1.mp4", "clip.mp4"])
 def test_the_correction_is_typed_as_it_is(
     name: str, lost: list[tuple[np.ndarray, np.ndarray]], livos: Livos, tmp_path: Path
@@ -156,6 +158,7 @@ def test_a_correction_goes_where_masks_are_read(tmp_path: Path) -> None:
 # A kind that is lost does not take what is known of the others.
 
 
+@pytest.mark.slow
 def test_doubts_are_said_where_a_kind_is_lost(
     lost: list[tuple[np.ndarray, np.ndarray]], livos: Livos, tmp_path: Path
 ) -> None:

@@ -246,6 +246,7 @@ def test_result_paths_on_stdout_the_rest_on_stderr(
     assert "\x1b[" not in done.stderr  # no colours, no bar, where there is no terminal
 
 
+@pytest.mark.slow
 def test_quiet_and_json(inputs: dict[str, Path], tmp_path: Path, livos: Any) -> None:
     done = livos("segment", inputs["video"], "-m", inputs["mask"], "-o", tmp_path, "-q", "--json")
     # Warnings are printed all the same, doubts among them.
@@ -278,6 +279,7 @@ def stopped_midway(out: Path, with_signal: int) -> subprocess.CompletedProcess[s
     return subprocess.CompletedProcess(process.args, process.returncode, "", errors)
 
 
+@pytest.mark.slow
 def test_interrupted_leaves_nothing(tmp_path: Path) -> None:
     process = stopped_midway(tmp_path, signal.SIGINT)
     assert process.returncode == 130
@@ -286,6 +288,7 @@ def test_interrupted_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_terminated_leaves_nothing(tmp_path: Path) -> None:
     process = stopped_midway(tmp_path, signal.SIGTERM)
     assert process.returncode == 143
@@ -354,6 +357,7 @@ def test_key_masks_in_a_folder(inputs: dict[str, Path], tmp_path: Path, livos: A
     assert np.array_equal(ids[20] > 0, clip[20][1] > 0)
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_no_result_is_never_replaced(
     inputs: dict[str, Path], tmp_path: Path, livos: Any
 ) -> None:
@@ -405,6 +409,7 @@ def test_a_name_taken_meanwhile_is_left_alone(
     assert out.read_text() == "theirs"
 
 
+@pytest.mark.slow
 def test_interrupted_while_stdin_stays_open(inputs: dict[str, Path], tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "livos_cli", "segment", "-", "-m", str(inputs["mask"]), "-o",

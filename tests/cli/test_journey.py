@@ -171,6 +171,7 @@ def test_a_mask_of_a_folder_of_images_begins_there(
 # the next command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frame", [0, 4])
 @pytest.mark.parametrize("output", [None, "mine.png", "masks"])
 def test_the_printed_command_is_the_next_one(
@@ -397,6 +398,7 @@ def test_a_box_without_an_object(place: Path, livos: Any) -> None:
     assert done.returncode == 1 or "warning: object 1" in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_boxes_of_real_frames_without_an_object(shared: Path) -> None:
     """Of real frames: no box around an object is doubted, most empty ones are said."""
     import av

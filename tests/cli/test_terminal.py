@@ -137,6 +137,7 @@ def test_the_host_of_a_lock_is_no_line_of_ours(
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_on_a_real_terminal(evil: dict[str, Path], tmp_path: Path) -> None:
     """With the bars of a batch: what a name holds is never a command to the terminal."""
     leader, follower = pty.openpty()
@@ -192,6 +193,7 @@ def shell(how: str, *arguments: object, cwd: Path) -> subprocess.CompletedProces
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "kind"),
     [
@@ -220,6 +222,7 @@ def test_closed_streams(how: str, kind: str, plain: dict[str, Path], tmp_path: P
     assert len(decode(tmp_path / "out" / "clip.mask.mkv")) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "arguments", "code", "said"),
     [

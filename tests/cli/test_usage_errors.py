@@ -94,6 +94,7 @@ def test_the_hint_that_helps(line: str, place: Path, livos: Any, helps: dict[str
         assert option in known, said
 
 
+@pytest.mark.slow
 def test_a_wrong_line_is_one_json_object(place: Path, livos: Any) -> None:
     for line, code in [
         ("segment video.mp4 --json", 2),
@@ -203,6 +204,7 @@ def complete(shell: str, line: str) -> list[str]:
     return [offer.split("\t")[0] for offer in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(shell: str) -> None:
     assert complete(shell, "livos se") == ["segment"]

@@ -29,6 +29,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_scores_equal_vos_benchmark(kind: str, tmp_path: Path, livos: Any) -> None:
     """Three objects with ids 3, 17 and 200, the last of which enters at frame 4."""
@@ -62,6 +63,7 @@ def test_scores_equal_vos_benchmark(kind: str, tmp_path: Path, livos: Any) -> No
         assert all((image != colour).any(axis=-1).all() for image in early)
 
 
+@pytest.mark.slow
 def test_hidden_truth_gives_what_the_server_takes(tmp_path: Path, livos: Any) -> None:
     """YouTube-VOS: annotations at entries only, every second frame wanted, all frames seen."""
     root, out = tmp_path / "data", tmp_path / "out"
@@ -85,6 +87,7 @@ def test_hidden_truth_gives_what_the_server_takes(tmp_path: Path, livos: Any) ->
     assert json.loads((out / "results.json").read_text())["overall"] is None
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(tmp_path: Path, livos: Any) -> None:
     import shutil
 
@@ -124,6 +127,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, livos: Any) -> None:
     assert kept.exists()
 
 
+@pytest.mark.slow
 def test_inputs_that_do_not_fit_are_one_line(tmp_path: Path, livos: Any) -> None:
     root = tmp_path / "data"
     write_sequence(root / "JPEGImages", root / "Annotations", "a", 1)
@@ -199,6 +203,7 @@ def test_only_first_annotations_are_given(tmp_path: Path) -> None:
         first_seen(sequence)
 
 
+@pytest.mark.slow
 def test_a_long_run_reports_j_by_position_and_resumes(tmp_path: Path, livos: Any) -> None:
     root, out = tmp_path / "data", tmp_path / "out"
     for name, seed in (("a", 1), ("b", 2)):

@@ -218,6 +218,7 @@ def test_one_damaged_manifest_of_many(clip: dict[str, Path], tmp_path: Path, tin
         assert [r and r.status for r in records] == ["skipped", "failed", "skipped"]
 
 
+@pytest.mark.slow
 def test_one_bad_line_of_a_list(clip: dict[str, Path], tmp_path: Path, tiny: LiVOS) -> None:
     """Names that no system takes, protocols that need a package, hosts that are not there."""
     masks = tmp_path / "masks"
@@ -339,6 +340,7 @@ def test_an_untouched_one_is_used(
     assert files(tmp_path / "out") == files(interrupted[1])
 
 
+@pytest.mark.slow
 def test_damaged_bytes(
     interrupted: tuple[Path, Path], clip: dict[str, Path], tmp_path: Path, tiny: LiVOS
 ) -> None:

@@ -53,6 +53,7 @@ RUNS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS, ids=lambda r: f"{r.case}-{r.mask}-{r.video}"[:60])
 def test_a_case_is_right(run: Run, shared: Path, livos: Livos, tmp_path: Path) -> None:
     case = shared / "cases" / run.case

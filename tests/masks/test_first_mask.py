@@ -149,6 +149,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"video": video, "ids": [ids for _, ids in made], "boxes": boxes}
 
 
+@pytest.mark.slow
 def test_the_command(two: dict[str, Any], livos: Any, tmp_path: Path) -> None:
     video, boxes = two["video"], two["boxes"]
     one, other = boxes[0, 1], boxes[0, 2]
@@ -168,6 +169,7 @@ def test_the_command(two: dict[str, Any], livos: Any, tmp_path: Path) -> None:
     assert "exists already" in again.stderr
 
 
+@pytest.mark.slow
 def test_ids_before_or_after_their_hints(two: dict[str, Any], livos: Any, tmp_path: Path) -> None:
     video, boxes = two["video"], two["boxes"]
     one, other = boxes[3, 1], boxes[3, 2]
@@ -186,6 +188,7 @@ def test_ids_before_or_after_their_hints(two: dict[str, Any], livos: Any, tmp_pa
     assert areas[0] == areas[1]
 
 
+@pytest.mark.slow
 def test_wrong_usage(two: dict[str, Any], livos: Any, tmp_path: Path) -> None:
     video, box = two["video"], two["boxes"][0, 1]
     cases: list[tuple[list[Any], int, str]] = [
@@ -207,6 +210,7 @@ def test_wrong_usage(two: dict[str, Any], livos: Any, tmp_path: Path) -> None:
     assert [p.name for p in video.parent.iterdir()] == ["two.mp4"]
 
 
+@pytest.mark.slow
 def test_image_folders_keep_their_names(livos: Any, tmp_path: Path) -> None:
     rgb, ids = scene(180, 240, 1, objects=1, seed=4)[0]
     for name in ("a_001", "a_002"):

@@ -40,6 +40,7 @@ def indexed(path: Path, indices: np.ndarray, colours: np.ndarray) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_no_mask_is_wrong_without_a_word(tmp_path: Path) -> None:
     """28 containers times 11 contents: `python tests/mask_zoo.py` prints them."""
 
@@ -441,6 +442,7 @@ def test_lists_with_nul_are_still_that() -> None:
         read_list("\ufeffname\n".encode("utf-16-le") + b"\x00\xd8")
 
 
+@pytest.mark.slow
 def test_long_names_have_short_temporary_ones(livos: Livos, tmp_path: Path) -> None:
     stem = "é" * 120  # 240 bytes, and 9 for .mask.mkv
     write_video(tmp_path / f"{stem}.mp4", [rgb for rgb, _ in scene(96, 160, 3)])
@@ -453,6 +455,7 @@ def test_long_names_have_short_temporary_ones(livos: Livos, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_name_too_long_for_a_result_names_the_way_out(livos: Livos, tmp_path: Path) -> None:
     stem = "n" * 250
     write_video(tmp_path / f"{stem}.mp4", [rgb for rgb, _ in scene(96, 160, 2)])
@@ -472,6 +475,7 @@ def test_fitting_names_are_short_and_differ() -> None:
     assert all(len(fitting(name).encode()) + 24 <= LONGEST for name in long)
 
 
+@pytest.mark.slow
 def test_animated_webp_as_a_video_says_what_it_is(livos: Livos, tmp_path: Path) -> None:
     pictures = [Image.fromarray(rgb) for rgb, _ in scene(64, 96, 3)]
     pictures[0].save(tmp_path / "a.webp", save_all=True, append_images=pictures[1:])

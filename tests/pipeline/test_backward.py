@@ -112,6 +112,7 @@ def folders(tmp_path: Path, frames: list[np.ndarray]) -> tuple[Path, Path]:
     return tmp_path / "clip", tmp_path / "reversed"
 
 
+@pytest.mark.slow
 def test_backward_is_forward_of_the_reversed_clip(tmp_path: Path, tiny: LiVOS) -> None:
     made = images(objects=2)
     clip, turned = folders(tmp_path, [rgb for rgb, _ in made])
@@ -139,6 +140,7 @@ def test_backward_is_forward_of_the_reversed_clip(tmp_path: Path, tiny: LiVOS) -
         assert all(np.array_equal(a, b) for a, b in zip(got, ids, strict=True))
 
 
+@pytest.mark.slow
 def test_both_ways_are_each_way_merged_in_order(tmp_path: Path, tiny: LiVOS) -> None:
     made = images(objects=2)
     video = write_video(tmp_path / "a.mp4", [rgb for rgb, _ in made], options={"g": "7"})
@@ -171,6 +173,7 @@ def test_both_ways_are_each_way_merged_in_order(tmp_path: Path, tiny: LiVOS) -> 
     )
 
 
+@pytest.mark.slow
 def test_key_masks_both_ways(tmp_path: Path, tiny: LiVOS) -> None:
     """Tracking begins at the first; the others enter when their frame comes."""
     made = images(objects=2)
@@ -214,6 +217,7 @@ def test_drop(tmp_path: Path, tiny: LiVOS) -> None:
         segment(tiny, video, mask, tmp_path / "x", origin=20, drop=(Drop(7, 25),))
 
 
+@pytest.mark.slow
 def test_a_wrong_mask_is_corrected(shared: Path, tmp_path: Path, tiny: LiVOS) -> None:
     """`car-turn` begun with half of the car and some road; put right at frame 40."""
     folder = shared / "data" / "davis-train"
@@ -248,6 +252,7 @@ def test_a_wrong_mask_is_corrected(shared: Path, tmp_path: Path, tiny: LiVOS) ->
     assert corrected[1] > uncorrected[1] + 0.2
 
 
+@pytest.mark.slow
 def test_wrong_usage_is_said_before_any_work(livos: Any, tmp_path: Path) -> None:
     made = images(4)
     video = write_video(tmp_path / "a.mp4", [rgb for rgb, _ in made])

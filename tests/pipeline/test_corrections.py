@@ -60,6 +60,7 @@ def test_a_correction_holds(tiny: LiVOS, clip: list) -> None:
     assert np.mean(held) > np.mean(begun) - 0.002
 
 
+@pytest.mark.slow
 def test_a_correction_holds_on_a_real_sequence(shared: Path, tiny: LiVOS) -> None:
     """True masks at frames 0 and 20; begun afresh at 20: 0.77, 0.64, 0.55, 0.52."""
     data = shared / "data" / "davis-train"
@@ -288,6 +289,7 @@ def test_which_objects_a_mask_ends(tmp_path: Path) -> None:
     assert apart.ends(0, [2]) == set()
 
 
+@pytest.mark.slow
 def test_a_dropped_object_is_there_until_the_frame_before(
     tiny: LiVOS, clip: list, video: Path, tmp_path: Path, livos: Livos
 ) -> None:

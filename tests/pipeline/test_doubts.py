@@ -177,6 +177,7 @@ def resumed(model: LiVOS, clip: dict[str, Path], out: Path, *stops: int) -> Repo
     return report
 
 
+@pytest.mark.slow
 def test_a_resumed_run_says_the_same_and_writes_the_same_bytes(tmp_path: Path, tiny: LiVOS) -> None:
     clip = write(tmp_path, lost())
     whole = resumed(tiny, clip, tmp_path / "whole")
@@ -213,6 +214,7 @@ def test_python_sees_it(tmp_path: Path) -> None:
 # The command line.
 
 
+@pytest.mark.slow
 def test_the_command_says_it_and_what_to_type(livos: Livos, tmp_path: Path) -> None:
     """The steps that it names are taken as they are, and end the doubt where they say."""
     before, after = scene(96, 128, LOST, seed=1), scene(96, 128, 10, seed=23)
@@ -240,6 +242,7 @@ def test_the_command_says_it_and_what_to_type(livos: Livos, tmp_path: Path) -> N
     assert "doubtful" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_clip_that_goes_well_is_left_in_peace(livos: Livos, tmp_path: Path) -> None:
     """The example of the project, on which mean J is 0.97."""
     arguments = ["segment", EXAMPLES / "clip.mp4", "-m", EXAMPLES / "first.png", "--max-size", 160]

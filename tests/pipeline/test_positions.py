@@ -92,6 +92,7 @@ def test_a_stream_takes_a_time_to_begin_at(clip: dict[str, Path]) -> None:
         resolve_positions(SegmentOptions(times=Times(drop=((1, 0.9),))), clip["first"], "-")
 
 
+@pytest.mark.slow
 def test_from_by_time_and_by_number_are_the_same(
     clip: dict[str, Path], tmp_path: Path, livos: Any
 ) -> None:
@@ -115,6 +116,7 @@ def test_from_by_time_and_by_number_are_the_same(
     assert 2 not in ids[9]  # 1.2 s is frame 9
 
 
+@pytest.mark.slow
 def test_mask_takes_a_time(clip: dict[str, Path], tmp_path: Path, livos: Any) -> None:
     found = []
     for place in ("6", "6f", "0.9", "0:00.9"):

@@ -70,6 +70,7 @@ def segment(
     return report, began[0].resumed
 
 
+@pytest.mark.slow
 def test_a_source_cut_while_it_is_read(tmp_path: Path, tiny: LiVOS) -> None:
     """It is said, progress stays, a run in between does no harm; put back, it resumes."""
     # Too large for any buffer to have all of it after a few frames.

@@ -84,6 +84,7 @@ def test_frames_before_a_correction_gain(
         assert np.array_equal(one[frame], other[frame])
 
 
+@pytest.mark.slow
 def test_a_real_sequence_gains(shared: Path, tiny: LiVOS, tmp_path: Path) -> None:
     data = shared / "data" / "davis-train"
     with av.open(str(data / "dance-jump.masks.mkv")) as truth:
@@ -116,6 +117,7 @@ def test_every_kind_of_output(tiny: LiVOS, clip: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "clip").glob("*.png"))) == FRAMES
 
 
+@pytest.mark.slow
 def test_what_is_not_in_both_masks(tiny: LiVOS, clip: Path, tmp_path: Path) -> None:
     """Object 2 enters at its mask, not before; object 1, missing there, goes on as predicted."""
     ids = [ids for _, ids in images()]
@@ -176,6 +178,7 @@ def test_one_mask_has_nothing_to_refine(tiny: LiVOS, clip: Path, tmp_path: Path)
     assert files(tmp_path / "out") == files(tmp_path / "plain")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(KEY,), ()])
 def test_masks_past_the_end_are_said(
     more: tuple[int, ...], tiny: LiVOS, clip: Path, tmp_path: Path
@@ -193,6 +196,7 @@ def test_masks_past_the_end_are_said(
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_a_refined_run_begins_anew(tiny: LiVOS, clip: Path, masks: Path, tmp_path: Path) -> None:
     """As a way back does: nothing is left of it, and the next one does all of it again."""
     asked = iter(range(1, 1 << 30))
@@ -230,8 +234,8 @@ def test_streams_are_refused_in_one_line(livos: Livos, clip: Path, masks: Path) 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"direction": "both", "origin": 3}, "leave out --direction"),
-        ({"direction": "backward", "origin": 3}, "leave out --direction"),
+        ({"direction": "both", "origin": 3}, "remove --direction"),
+        ({"direction": "backward", "origin": 3}, "remove --direction"),
         ({"latency_first": True}, "a live source has no way back"),
     ],
 )
@@ -243,7 +247,7 @@ def test_what_it_does_not_go_with(options: dict[str, Any], said: str) -> None:
 def test_stretches_are_refused(clip: Path, masks: Path, tmp_path: Path) -> None:
     from livos_cli.batch.split import plan_stretches
 
-    with pytest.raises(UsageError, match="leave out --refine"):
+    with pytest.raises(UsageError, match="remove --refine"):
         plan_stretches(
             clip, masks, SegmentOptions(refine=True), RunOptions(output=tmp_path), "weights"
         )
@@ -322,6 +326,7 @@ def test_a_full_disk_is_one_line() -> None:
         fill()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_distance_of_masks(tmp_path: Path) -> None:
     """Peak of a process with two masks 40 and 240 frames apart."""
     made = images(1)

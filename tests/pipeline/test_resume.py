@@ -195,6 +195,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "livos_cli", "segment", *map(str, arguments)]
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bytes(clip: dict[str, Path], tmp_path: Path) -> None:
     """Files carry no random identifiers."""
     for name in ("one", "two"):

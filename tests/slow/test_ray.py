@@ -148,7 +148,7 @@ def test_wrong_usage_is_said(
     for more, says in (
         (["-m", mask], "fewer than two frames"),
         (["-m", folder / "masks", "--list", "-"], "takes one video"),
-        (["-m", mask, "--start", "3f"], "leave out --start"),
+        (["-m", mask, "--start", "3f"], "remove --start"),
     ):
         done = livos("segment", video, "--split-at-masks", "-o", tmp_path / "o", *more, stdin=b"")
         assert done.returncode == 2

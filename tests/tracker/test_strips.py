@@ -59,6 +59,7 @@ def tensors(*things: object) -> list[torch.Tensor]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config", [NARROW, SMALL, BASE, LITE, None], ids=["narrow", "small", "base", "lite", "tiny"]
 )
@@ -84,6 +85,7 @@ def test_every_stage_gives_the_same_numbers(config: LiVOSConfig | None, tiny: Li
             assert relative(one, other) < 1e-5
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_a_whole_step_is_the_same_in_double_precision() -> None:
     """One stage after the other, with weights that upsample whatever differs."""
@@ -101,6 +103,7 @@ def test_a_whole_step_is_the_same_in_double_precision() -> None:
             assert relative(one.double(), other.double()) < 2e-7  # the state is float32 always
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_a_smaller_halo_is_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
     """So the equality above is not for want of anything to get wrong."""

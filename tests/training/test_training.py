@@ -79,6 +79,7 @@ def test_processes_share_a_batch(generated: ClipSource) -> None:
     assert whole.seeds == (*halves[0].seeds, *halves[1].seeds)
 
 
+@pytest.mark.slow
 def test_real_data_draws_clips_with_every_object(shared: Path) -> None:
     data = shared / "data"
     source = source_of(
@@ -214,6 +215,7 @@ def test_points_seek_doubt_and_each_clip_has_its_own() -> None:
 # Runs
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_more_steps_but_not_with_other_data(
     generated: ClipSource, tmp_path: Path
 ) -> None:

@@ -134,6 +134,7 @@ def test_a_pickle_that_is_no_table_of_names(content: object, tmp_path: Path) -> 
             read_checkpoint(path)
 
 
+@pytest.mark.slow
 def test_a_deeply_nested_pickle(tmp_path: Path, livos: Any) -> None:
     deep = b"\x80\x02" + b"(" * 100_000 + b"K\x01" + b"l" * 100_000 + b"."
     (tmp_path / "deep.pth").write_bytes(deep)
@@ -295,6 +296,7 @@ def test_a_giant_mask(arrange: Callable[[Path, Path], Path], tmp_path: Path) -> 
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_a_mask_four_times_as_large_is_still_resized(
     clip: dict[str, Path], tmp_path: Path, livos: Any
 ) -> None:
@@ -405,6 +407,7 @@ def test_what_is_left_out_is_the_smallest() -> None:
     assert 3 <= len(outline) <= 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "more"), [("yolo", []), ("contours", []), ("contours", ["--contours", "json"])]
 )
@@ -534,6 +537,7 @@ def test_pickles_that_run_code(form: str, tmp_path: Path) -> None:
     assert not harm.exists()
 
 
+@pytest.mark.slow
 def test_a_playlist_leads_to_no_network(clip: dict[str, Path], tmp_path: Path, livos: Any) -> None:
     import socket
 

@@ -236,6 +236,7 @@ def test_of_two_alike_the_larger_is_taken(suffix: str, tmp_path: Path) -> None:
     assert frames[0].rgb.shape == (64, 96, 3)
 
 
+@pytest.mark.slow
 def test_a_still_first_on_stdin(tmp_path: Path, livos: Any) -> None:
     video = several(tmp_path / "a.mkv", [(96, 64, 1), (96, 64, 10)])
     mask = write_png(tmp_path / "m.png", np.eye(64, 96, dtype=np.uint8), "gray")
@@ -363,6 +364,7 @@ def test_frames_before_a_change_of_size_are_kept(tmp_path: Path, tiny: LiVOS) ->
 # Files that are no videos, or name others
 
 
+@pytest.mark.slow
 def test_playlists_do_not_read_other_files(tmp_path: Path, livos: Any) -> None:
     secret = write_video(tmp_path / "secret.ts", images())
     mask = write_png(tmp_path / "m.png", np.eye(64, 96, dtype=np.uint8), "gray")
@@ -396,6 +398,7 @@ def test_playlists_do_not_read_other_files(tmp_path: Path, livos: Any) -> None:
     assert not list(tmp_path.glob("*.mask.mkv"))
 
 
+@pytest.mark.slow
 def test_patterns_are_explained(tmp_path: Path, livos: Any) -> None:
     folder = tmp_path / "shot"
     for number in range(3):
@@ -475,6 +478,7 @@ def test_a_kind_that_cannot_be_written_does_not_take_the_others(
     )
 
 
+@pytest.mark.slow
 def test_a_lost_kind_is_a_failure_of_the_command(tmp_path: Path, livos: Any) -> None:
     (tmp_path / "in").mkdir()
     video = leaping(tmp_path / "in" / "a.mkv")
@@ -533,6 +537,7 @@ def test_frames_without_times_before_the_first_that_has_one(tmp_path: Path, tiny
 # Those that were brought
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "name", "frames", "said"),
     [

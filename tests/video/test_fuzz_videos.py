@@ -51,6 +51,7 @@ PLAIN = Recipe(
 )
 
 
+@pytest.mark.slow
 def test_a_sample_is_read_as_ffmpeg_reads_it(tmp_path: Path) -> None:
     counts: Counter[str] = Counter()
     wrong = []

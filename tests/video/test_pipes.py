@@ -80,6 +80,7 @@ def test_ffmpeg_livos_ffmpeg(clip: dict[str, Path], masks: Any, tmp_path: Path) 
     assert max(abs(a - b) for a, b in gaps) <= Fraction(1, 1000)
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_ffmpeg_uses_the_masks(clip: dict[str, Path], masks: Any, tmp_path: Path) -> None:
     """A filter of the picture by its mask: blurred outside of the objects."""
@@ -99,6 +100,7 @@ def test_ffmpeg_uses_the_masks(clip: dict[str, Path], masks: Any, tmp_path: Path
             assert change[inside].mean() < 1 < 4 < change[away].mean()
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_raw_video_in(clip: dict[str, Path], masks: Any, tmp_path: Path) -> None:
     done = shell(
@@ -113,6 +115,7 @@ def test_raw_video_in(clip: dict[str, Path], masks: Any, tmp_path: Path) -> None
     assert times(tmp_path / "out.mkv")[:3] == [Fraction(n, 25) for n in range(3)]
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_yuv4mpeg_in_json_lines_out(clip: dict[str, Path], masks: Any, tmp_path: Path) -> None:
     done = shell(
@@ -132,6 +135,7 @@ def test_yuv4mpeg_in_json_lines_out(clip: dict[str, Path], masks: Any, tmp_path:
     assert [row["time"] for row in rows] == [n / 25 for n in range(30)]
 
 
+@pytest.mark.slow
 def test_frames_leave_before_the_input_ends(clip: dict[str, Path]) -> None:
     """Whoever waits for masks while frames still come does not wait for the end."""
     frames = []
@@ -171,6 +175,7 @@ def whole_frames(kind: str, data: bytes) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_fault(clip: dict[str, Path], tmp_path: Path) -> None:
     for kind in ("rle", "mask"):
         done = shell(
@@ -183,6 +188,7 @@ def test_a_reader_that_leaves_is_no_fault(clip: dict[str, Path], tmp_path: Path)
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -217,6 +223,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_a_live_source_drops_what_comes_late(
     clip: dict[str, Path], tmp_path: Path, livos: Any
@@ -247,6 +254,7 @@ def test_a_live_source_drops_what_comes_late(
     assert shown[-1] - shown[0] > 1.2  # gaps, not a shortened video
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 def test_a_live_source_without_it_keeps_every_frame(
     clip: dict[str, Path], tmp_path: Path, livos: Any
@@ -283,6 +291,7 @@ def test_the_first_frame_is_never_left_out() -> None:
         open_source(__file__, latency_first=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_while_the_first_frame_is_awaited(
@@ -306,6 +315,7 @@ def test_interrupted_while_the_first_frame_is_awaited(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_silent_network_can_be_interrupted(clip: dict[str, Path], tmp_path: Path) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -326,6 +336,7 @@ def test_a_silent_network_can_be_interrupted(clip: dict[str, Path], tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_closed_stdin_is_one_line(clip: dict[str, Path], tmp_path: Path) -> None:
     done = shell(f"{LIVOS} segment - -m {clip['mask']} -o {tmp_path} <&-", tmp_path)
     assert done.returncode == 1

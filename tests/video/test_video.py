@@ -260,6 +260,7 @@ def test_images_of_another_size_are_an_error(tmp_path: Path) -> None:
         list(source)
 
 
+@pytest.mark.slow
 def test_streams_on_stdin(tmp_path: Path, livos: Any) -> None:
     clip = images()
     video = write_video(tmp_path / "a.mkv", [rgb for rgb, _ in clip], tone=True)
@@ -337,6 +338,7 @@ def test_times_before_zero_are_moved_and_said(tmp_path: Path, tiny: LiVOS) -> No
     assert times(report.outputs["overlay"]) == expected
 
 
+@pytest.mark.slow
 def test_names_with_colons(tmp_path: Path, livos: Any) -> None:
     clip = images()
     write_video(tmp_path / "a.mp4", [rgb for rgb, _ in clip]).rename(tmp_path / "12:30 a.mp4")
@@ -346,6 +348,7 @@ def test_names_with_colons(tmp_path: Path, livos: Any) -> None:
     assert len(decode(tmp_path / "o:ut" / "12:30 a.mask.mkv")) == 10
 
 
+@pytest.mark.slow
 def test_a_bad_packet_costs_its_own_frames_only(tmp_path: Path, livos: Any) -> None:
     clip = images(frames=100)
     video = write_video(tmp_path / "a.mp4", [rgb for rgb, _ in clip], options={"g": "10"})

@@ -58,6 +58,7 @@ def test_the_default_is_named_once() -> None:
     assert found == {("registry.py", f'DEFAULT = "{DEFAULT}"  # the weights where none are named')}
 
 
+@pytest.mark.slow
 def test_the_list_has_terms(livos: Any) -> None:
     lines = livos("weights", "list", "--json").stdout.splitlines()
     listed = {one["name"]: one["terms"] for one in map(json.loads, lines)}
@@ -69,6 +70,7 @@ def test_the_list_has_terms(livos: Any) -> None:
         assert forbids_commerce(listed[name])
 
 
+@pytest.mark.slow
 def test_one_video_says_it_unless_quiet(livos: Any, clip: Path, own: Path, tmp_path: Path) -> None:
     command = ["segment", clip / "a.mp4", "-m", clip / "a.png", "-o", tmp_path, "-y", *CHEAP]
     done = livos(*command, "--json")
@@ -82,6 +84,7 @@ def test_one_video_says_it_unless_quiet(livos: Any, clip: Path, own: Path, tmp_p
         assert SAID not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_batch_says_it_once(livos: Any, clip: Path, own: Path, tmp_path: Path) -> None:
     command = ["segment", clip, "-m", clip, "-o", tmp_path, *CHEAP]
     assert SAID not in livos(*command, "-n").stderr  # nothing is used yet
@@ -95,6 +98,7 @@ def test_a_batch_says_it_once(livos: Any, clip: Path, own: Path, tmp_path: Path)
         assert SAID not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_file_tells_its_own_terms(livos: Any, own: Path, tmp_path: Path) -> None:
     tensors, config = read_checkpoint(own)
     told = tmp_path / "told.safetensors"

@@ -221,6 +221,7 @@ def test_404(fetch: Any) -> None:
     assert "no such revision" in error_of(fetch("owner/repo@gone:model.safetensors"))
 
 
+@pytest.mark.slow
 def test_cut_short(hub: Hub, fetch: Any, tmp_path: Path) -> None:
     hub.fault = "cut"
     error_of(fetch("owner/repo:model.safetensors"))
@@ -329,6 +330,7 @@ def test_a_configuration_survives_its_file(preset: str, tmp_path: Path) -> None:
     assert all(torch.equal(tensors[k], v) for k, v in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_convert_a_published_checkpoint(tmp_path: Path, livos: Any) -> None:
     model = reference_weights(LiVOS(SMALL))
     wrapped = {f"module.{k}": v for k, v in model.state_dict().items()}
@@ -396,12 +398,14 @@ def test_list_and_card(livos: Any) -> None:
     assert "DAVIS" in card
 
 
+@pytest.mark.slow
 def test_push_without_a_token_is_an_error(livos: Any, tmp_path: Path) -> None:
     env = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "", "HF_HOME": str(tmp_path)}
     done = livos("weights", "push", "owner/repo", env=env)
     assert "cannot upload" in error_of(done)
 
 
+@pytest.mark.slow
 def test_push_then_download(hub: Hub, fetch: Any, livos: Any, tmp_path: Path) -> None:
     hub.files.clear()
     env = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": "hf_test", "HF_HOME": str(tmp_path)}
