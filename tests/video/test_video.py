@@ -266,8 +266,9 @@ def test_streams_on_stdin(tmp_path: Path, livos: Any) -> None:
     video = write_video(tmp_path / "a.mkv", [rgb for rgb, _ in clip], tone=True)
     mask = write_png(tmp_path / "first.png", clip[0][1], "gray")
     out = tmp_path / "out"
+    (tmp_path / "-").mkdir()  # a folder of that name is `./-`
     arguments = ["segment", "-", "-m", mask, "-o", out, "--save", "overlay", "--save", "mask"]
-    done = livos(*arguments, "--device", "cpu", stdin=video.read_bytes())
+    done = livos(*arguments, "--device", "cpu", stdin=video.read_bytes(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert times(out / "stdin.mask.mkv") == times(video)
     assert times(out / "stdin.overlay.mp4") == times(video)
