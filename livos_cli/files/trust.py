@@ -197,6 +197,7 @@ CHECKPOINT = Rows({
     "bytes": Whole(1),
     "crc": Whole(0, 0xFFFFFFFF),
     "warnings": Many(Text()),
+    "computed_on": Maybe(Shown()),
 })  # fmt: skip
 # A line of a batch's report: batch/report.py
 REPORT = Rows({"video": Text(), "status": Text(20), "livos": Text(100)})

@@ -59,10 +59,11 @@ class _Past:
     bytes: int  # of the results
     crc: int  # of these bytes
     warnings: list[str]
+    computed_on: str
     state: dict[str, Tensor]
 
 
-NOTHING = _Past(0, 0, 0, [], {})
+NOTHING = _Past(0, 0, 0, [], "", {})
 
 
 class Checkpoint:
@@ -75,13 +76,22 @@ class Checkpoint:
         fingerprint: of input, settings and weights: a checkpoint of others is not resumed from.
         every: seconds between checkpoints.
         outputs: what the run will write; leftovers of a killed run beside them are removed.
+        computed_on: what rounds in a way of its own: device, threads, version of PyTorch.
 
     Raises:
         OutputError: another process is at it, or it cannot be written.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, every: float, outputs: list[Path]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        fingerprint: str,
+        every: float,
+        outputs: list[Path],
+        computed_on: str = "",
+    ) -> None:
         self.folder, self._fingerprint, self._every = folder, fingerprint, every
+        self._computed_on = computed_on
         self._results = folder / RESULTS.format(fingerprint[:16])
         self._state = folder / STATE.format(fingerprint[:16])
         self.warnings: list[str] = []
@@ -123,8 +133,15 @@ class Checkpoint:
 
     @property
     def past_warnings(self) -> list[str]:
-        """What was said until the checkpoint."""
-        return list(self._past.warnings)
+        """What was said until the checkpoint; and whether it was computed elsewhere."""
+        before, now = self._past.computed_on, self._computed_on
+        if not before or before == now:
+            return list(self._past.warnings)
+        return [
+            *self._past.warnings,
+            f"the first {self.resumed} frames were computed on {before}, what follows on {now}: "
+            "results can differ in rounding from those of a single run",
+        ]
 
     @property
     def state(self) -> dict[str, Tensor] | None:
@@ -173,7 +190,8 @@ class Checkpoint:
                 crc, left = zlib.crc32(piece, crc), left - len(piece)
         if left or crc != notes["crc"]:
             raise UntrustedError("its results are cut or have changed")
-        return _Past(notes["frames"], notes["bytes"], crc, notes["warnings"], state)
+        where = notes.get("computed_on") or ""
+        return _Past(notes["frames"], notes["bytes"], crc, notes["warnings"], where, state)
 
     def disregard(self, why: str) -> None:
         """Begin anew instead: the checkpoint turned out to be of no use."""
@@ -241,6 +259,7 @@ class Checkpoint:
                 "bytes": self._file.tell(),
                 "crc": self._sum.crc,
                 "warnings": warnings,
+                "computed_on": self._computed_on,
             })  # fmt: skip
             about = {"livos": notes, "sha256": _digest(notes, state)}
             with synced(self._state) as file:

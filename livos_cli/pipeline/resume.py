@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import torch
+
+from livos_cli.device import device_name
 from livos_cli.errors import InputError, OutputError
 from livos_cli.files.livos_folder import checkpoint_folder
 from livos_cli.network.livos import LiVOS
@@ -37,7 +40,8 @@ def open_checkpoint(
     inputs = keep.inputs or f"{of_source(video)} {of_mask(mask)}"
     fingerprint = of_run(inputs, options, keep.weights, matte=matte, exact=exact)
     files = [path for path in paths.values() if isinstance(path, Path)]
-    return Checkpoint(folder, fingerprint, keep.every, files)
+    computed_on = f"{device_name(model.device)}, PyTorch {torch.__version__}"
+    return Checkpoint(folder, fingerprint, keep.every, files, computed_on)
 
 
 def closing_checkpoint(checkpoint: Checkpoint) -> Callable[..., None]:

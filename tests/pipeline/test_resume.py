@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from filelock import FileLock
 from media import files, scene, write_png, write_video
 
@@ -193,6 +194,25 @@ def test_an_input_that_fails_keeps_its_progress(tmp_path: Path, tiny: LiVOS) -> 
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "livos_cli", "segment", *map(str, arguments)]
+
+
+def test_what_was_computed_elsewhere_is_said(
+    clip: dict[str, Path], tmp_path: Path, tiny: LiVOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another card, PyTorch or number of threads rounds in another way: the bytes may differ."""
+    for after, card in ((4, "card one"), (3, "card two")):
+        monkeypatch.setattr("livos_cli.pipeline.resume.device_name", lambda _, card=card: card)
+        with pytest.raises(InterruptionError):
+            segment(tiny, clip, tmp_path, after=after)
+    report = segment(tiny, clip, tmp_path)
+    said = [warning for warning in report.warnings if "computed on" in warning]
+    version = torch.__version__
+    assert said == [
+        f"the first 4 frames were computed on card one, PyTorch {version}, what follows on card "
+        f"two, PyTorch {version}: results can differ in rounding from those of a single run"
+    ]
+    same = segment(tiny, clip, tmp_path / "once")
+    assert not [warning for warning in same.warnings if "computed on" in warning]
 
 
 @pytest.mark.slow
