@@ -30,6 +30,7 @@ _TEXTS = (
     "cudnn_status_alloc_failed",
     "cublas_status_alloc_failed",
     "can't start new thread",
+    "int_max elements",  # of PyTorch's enlargement on a GPU: more than it can count
 )
 
 

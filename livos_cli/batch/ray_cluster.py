@@ -108,9 +108,7 @@ def _each(
         device = cluster.device if gpus else "cpu"
         if device.startswith("cuda"):
             device = "cuda"  # a task sees its own alone
-        remote = ray.remote(_task).options(
-            num_cpus=1, num_gpus=gpus, max_retries=RETRIES, name=TASK
-        )
+        remote = _remote(ray, _task, gpus)
         model = cluster.weights, device, cluster.precision
         running: dict[Any, T] = {}
         waiting = iter(things)
@@ -134,6 +132,18 @@ def _each(
                 for one in running:
                     ray.cancel(one)  # an interruption there: the last checkpoint stays
                 raise InterruptionError("interrupted", "run the same command again to resume")
+
+
+def _remote(ray: Any, function: Callable[..., Any], gpus: float) -> Any:
+    """A function as Ray runs it.
+
+    A process that has used a GPU can use no other, so one that was given a GPU ends with its task:
+    Ray's own default, but only where `ray.remote` is told of GPUs, not where `options` is.
+    """
+    decorate = ray.remote(
+        num_cpus=1, num_gpus=gpus, max_retries=RETRIES, max_calls=1 if gpus else 0
+    )
+    return decorate(function).options(name=TASK)
 
 
 def _ray() -> Any:

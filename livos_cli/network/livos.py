@@ -27,6 +27,8 @@ from livos_cli.network.strips import STRIDE, Strip, encoder_halo, in_strips
 
 __all__ = ["STRIDE", "Features", "LiVOS", "Memory"]
 
+MOST_VALUES = (1 << 31) - 1  # in one tensor
+
 
 def _nothing() -> None:
     """Between the stages of a frame, where nothing is to be done there."""
@@ -180,6 +182,21 @@ class LiVOS(nn.Module):
         skip8, skip4, pixel, key, gate = in_strips(encode, height, rows, encoder_halo(self.config))
         return Features(rgb_B3HW, skip8, skip4, pixel, key, gate.mean(dim=(2, 3)))
 
+    def _at_once(self, chunk: int, map_BNCHW: Tensor) -> int:
+        """Objects encoded or decoded at a time, so that no map of theirs has 2^31 values.
+
+        PyTorch's operations on a GPU count no further.
+
+        Args:
+            chunk: at most so many; 0 for all.
+            map_BNCHW: any map of all objects at 1/16.
+        """
+        batch, objects, _, height, width = map_BNCHW.shape
+        width16, width8, _ = self.config.decoder
+        # A cell of the 1/16 grid in the decoder at 1/8 and 1/4, and in the stem at 1/2.
+        cell = max(4 * width16, 16 * width8, 64 * self.config.stem)
+        return max(1, min(chunk or objects, MOST_VALUES // (batch * height * width * cell)))
+
     def read_memory(self, features: Features, memory: Memory) -> tuple[Tensor, Tensor]:
         """Readout (B, N, V, h, w) and the new key sum."""
         decay = features.gate.mean(dim=1) if self.config.normaliser == "gated" else None
@@ -232,6 +249,7 @@ class LiVOS(nn.Module):
         refined = self.object_transformer(fused, memory.objects, collect)
         del fused
         between()
+        chunk = self._at_once(chunk, refined)
         logits, sensory = self.mask_decoder(
             refined, features.skip8, features.skip4, memory.sensory, chunk, rows
         )
@@ -265,6 +283,7 @@ class LiVOS(nn.Module):
             rows: of the 1/16 grid, encoded at a time, 0 for all.
             between: as for `read`.
         """
+        chunk = self._at_once(chunk, memory.sensory)
         value, sensory = self.mask_encoder(
             lambda strip: self.normalise(features.image, strip),
             features.pixel,
@@ -275,11 +294,10 @@ class LiVOS(nn.Module):
         )
         between()
         small = area_average(masks_BNHW, STRIDE).float()
-        step = chunk or small.shape[1]
         summary = torch.cat(
             [
                 self.object_summarizer(*some)
-                for some in zip(value.split(step, 1), small.split(step, 1), strict=True)
+                for some in zip(value.split(chunk, 1), small.split(chunk, 1), strict=True)
             ],
             dim=1,
         )

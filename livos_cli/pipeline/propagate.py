@@ -20,6 +20,7 @@ from livos_cli.pipeline.spool import Spool
 from livos_cli.tracker.cuda_prefetch import upload_ahead
 from livos_cli.tracker.resize import decide_ids, matte_of
 from livos_cli.tracker.tracker import Tracker
+from livos_cli.video.address import Address
 from livos_cli.video.backward import read_backward
 from livos_cli.video.source import Frame, FrameSource, SourceInfo
 
@@ -115,6 +116,10 @@ class Propagation:
         ]
         return _Guide(self.masks, tracker, self.source.info, drops, way, self.warnings)
 
+    def _uploaded(self) -> Generator[tuple[Frame, np.ndarray | Tensor]]:
+        live = not Address.of(self.video).repeatable
+        return upload_ahead(self.source, self.tracker.model.device, live=live)
+
     def _check_used(self, used: set[int], *, any_object: bool) -> None:
         self.warnings += _unused(self.masks, used, any_object=any_object)
 
@@ -122,7 +127,7 @@ class Propagation:
         """From the first mask on."""
         guide = self._guide(1)
         known = iter(past)
-        with closing(upload_ahead(self.source, self.tracker.model.device)) as frames:
+        with closing(self._uploaded()) as frames:
             for frame, picture in frames:
                 if (decided := next(known, None)) is not None:
                     guide.skip(frame.index, decided)
@@ -143,7 +148,7 @@ class Propagation:
                 self._check_used(back.used, any_object=known)
             before: frozenset[int] = frozenset()
             forth = self._guide(1, origin)
-            with closing(upload_ahead(self.source, self.tracker.model.device)) as frames:
+            with closing(self._uploaded()) as frames:
                 for frame, picture in frames:
                     if spool:
                         decided = spool.pop()
@@ -195,7 +200,7 @@ class Propagation:
         with SoftSpool() as spool:
             last = self._refine_back(back, masks, spool, on_back)
             forth = self._guide(1)
-            with closing(upload_ahead(self.source, self.tracker.model.device)) as frames:
+            with closing(self._uploaded()) as frames:
                 for frame, picture in frames:
                     if spool and frame.index == last - len(spool):
                         yield frame, self._blended(forth, frame, picture, spool.pop())

@@ -29,11 +29,11 @@ class StepGraph:
             effects.
         image: a frame, for its shape and type.
         memory: a memory, likewise.
-        decide: what the step was made for; kept for who made it.
+        decide: what the step was made for.
     """
 
     def __init__(self, step: Step, image: Tensor, memory: Memory, *, decide: bool) -> None:
-        self.decide = decide
+        self._decide = decide
         self._step = step
         self._image = image.clone()
         self.memory = _map(torch.clone, memory)
@@ -42,11 +42,12 @@ class StepGraph:
         if image.is_cuda:
             self._capture()
 
-    def fits(self, image: Tensor, memory: Memory) -> bool:
-        """Whether a frame and a memory have the shapes that the buffers have."""
+    def fits(self, image: Tensor, memory: Memory, *, decide: bool) -> bool:
+        """Whether this is what it was made for, and frame and memory have its buffers' shapes."""
         pairs = [(image, self._image)]
         pairs += [(getattr(memory, f.name), getattr(self.memory, f.name)) for f in fields(Memory)]
-        return all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)
+        same = all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)
+        return same and decide == self._decide
 
     def run(self, image: Tensor, memory: Memory) -> Any:
         """One frame: the result, which the next overwrites; `self.memory` is the new memory."""

@@ -13,14 +13,20 @@ __all__ = ["upload_ahead"]
 
 
 def upload_ahead(
-    frames: Iterable[Frame], device: torch.device
+    frames: Iterable[Frame], device: torch.device, *, live: bool
 ) -> Generator[tuple[Frame, np.ndarray | torch.Tensor]]:
     """Each frame with its picture where the network wants it.
 
     For CUDA the next frame is copied, from pinned memory on a stream of its own, while this one
     is computed; elsewhere nothing is done.
+
+    Args:
+        frames: a source, or what is like one.
+        device: of the network.
+        live: frames come when they come, and the next one perhaps only when this one's result is
+            out: none is asked for ahead of that.
     """
-    if device.type != "cuda":
+    if live or device.type != "cuda":
         for frame in frames:
             yield frame, frame.rgb
         return

@@ -45,8 +45,17 @@ def downsample_image(image_HW3: Tensor, size: tuple[int, int]) -> Tensor:
     if image.shape[-2:] == size:
         return image
     if image.device.type == "cpu":  # eight bits are enough, and four times less memory
-        return F.interpolate(image, size=size, mode="bilinear", antialias=True)
-    return F.interpolate(image.float(), size=size, mode="bilinear", antialias=True) / 255
+        return _antialiased(image, size)
+    return _antialiased(image.float(), size) / 255
+
+
+def _antialiased(map_BCHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear; on the CPU where a device cannot (Apple's, before PyTorch 2.7)."""
+    try:
+        return F.interpolate(map_BCHW, size=size, mode="bilinear", antialias=True)
+    except NotImplementedError:
+        there = F.interpolate(map_BCHW.cpu(), size=size, mode="bilinear", antialias=True)
+        return there.to(map_BCHW.device)
 
 
 def downsample_ids(ids_HW: Tensor, size: tuple[int, int]) -> Tensor:
@@ -57,9 +66,7 @@ def downsample_ids(ids_HW: Tensor, size: tuple[int, int]) -> Tensor:
     downsampled = torch.zeros(size, dtype=torch.int64, device=ids_HW.device)
     small = []
     for object_id in ids_HW.unique().tolist():
-        share = F.interpolate(
-            (ids_HW == object_id).float()[None, None], size=size, mode="bilinear", antialias=True
-        )[0, 0]
+        share = _antialiased((ids_HW == object_id).float()[None, None], size)[0, 0]
         wins = share > best
         downsampled = torch.where(wins, object_id, downsampled)
         best = torch.maximum(best, share)

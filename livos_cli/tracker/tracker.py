@@ -290,6 +290,7 @@ class Tracker:
                 raise
             result = None
         if result is None:  # outside of `except`, whose traceback holds on to the frame's tensors
+            self._graph = None
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
             rows = self._strips.halve(rows, height)
@@ -380,8 +381,7 @@ class Tracker:
 
     def _replay(self, image: Tensor, memory: Memory, *, decide: bool) -> Tensor:
         """A frame without a mask, on static buffers."""
-        graph = self._graph
-        if graph is None or graph.decide != decide or not graph.fits(image, memory):
+        if self._graph is None or not self._graph.fits(image, memory, decide=decide):
 
             def step(image: Tensor, memory: Memory) -> tuple[Any, Memory]:
                 features, result, soft, read = self._read(image, memory, 0, decide=decide)
@@ -390,9 +390,9 @@ class Tracker:
                 return (result, self._describe(features, soft)), new
 
             self._graph = None  # its buffers go before the new ones come
-            graph = self._graph = StepGraph(step, image, memory, decide=decide)
-        result, described = graph.run(image, memory)
-        self._memory = graph.memory
+            self._graph = StepGraph(step, image, memory, decide=decide)
+        result, described = self._graph.run(image, memory)
+        self._memory = self._graph.memory
         self._judge(described, [])
         kept: Tensor = result.clone()
         return kept

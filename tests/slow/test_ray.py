@@ -100,6 +100,36 @@ def test_two_workers_and_one_that_is_killed(folder: Path, tmp_path: Path) -> Non
     assert not list(out.glob(".livos/*.unfinished"))
 
 
+def test_each_task_runs_on_the_gpu_that_it_was_given() -> None:
+    """A process that has used a GPU cannot change to another: simulated, for want of four."""
+    import ray
+
+    from livos_cli.batch import ray_cluster
+
+    def probe(number: int) -> tuple[str, str]:
+        import os
+        import sys
+        import time
+
+        now = os.environ["CUDA_VISIBLE_DEVICES"]
+        used = vars(sys).setdefault("livos_used", now)  # as CUDA does at its first use
+        time.sleep(0.05 * number)
+        return used, now
+
+    ray_cluster._ray()
+    try:
+        ray.init(num_cpus=4, num_gpus=4, include_dashboard=False, log_to_driver=False)
+        task = ray_cluster._remote(ray, probe, 1.0)
+        told = []
+        for _ in range(6):  # between them, processes and GPUs are free again
+            told += ray.get([task.remote(number) for number in range(4)])
+            time.sleep(0.3)
+    finally:
+        ray.shutdown()
+    assert [one for one in told if one[0] != one[1]] == []
+    assert len({now for _, now in told}) > 1
+
+
 def test_stretches_between_masks(tmp_path: Path, livos: Any) -> None:
     """Each stretch as it would be alone; together one video with every frame, and its sound."""
     made = scene(96, 128, 60, objects=2, seed=3)

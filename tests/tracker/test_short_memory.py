@@ -53,6 +53,9 @@ def test_what_libraries_raise() -> None:
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError(
+            "upsample_bilinear2d_nhwc only supports output tensors with less than INT_MAX elements"
+        ),
         too_little_memory(),
     ]
     for error in raised:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from media import scene
 
 from livos_cli import Tracker, load_model
 from livos_cli.network import LiVOS
+from livos_cli.tracker.cuda_graph import StepGraph
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +92,43 @@ def test_static_buffers_change_nothing(tiny: LiVOS, clip: list) -> None:
     first = replayed.step_ids(clip[1][0])
     replayed.load_state_dict(saved)
     assert np.array_equal(replayed.step_ids(clip[1][0]), first)
+
+
+def test_one_set_of_static_buffers_at_a_time(
+    tiny: LiVOS, clip: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old ones go before the new ones come, and before a frame is tried once more."""
+    living: list[weakref.ref] = []
+
+    class Counted(StepGraph):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            assert not [one for one in living if one() is not None]
+            living.append(weakref.ref(self))
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr("livos_cli.tracker.tracker.StepGraph", Counted)
+    tracker = Tracker(tiny, max_size=-1, graphs=True)
+    tracker.step(*clip[0])
+    tracker.step(clip[1][0])
+    tracker.step_ids(clip[2][0])  # another result, so other buffers
+    tracker.step(clip[3][0], np.where(clip[3][1] == 1, 9, 0))  # one object more
+    tracker.step(clip[4][0])
+    assert len(living) == 3
+
+    def short(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(Counted, "run", short)
+    compute = tracker._compute
+
+    def again(*args: Any, **kwargs: Any) -> torch.Tensor:
+        if args[3]:  # in strips: the second try
+            assert not [one for one in living if one() is not None]
+        return compute(*args, **kwargs)
+
+    monkeypatch.setattr(tracker, "_compute", again)
+    tracker.step(clip[5][0])
+    assert tracker.strip_rows
 
 
 def test_results_of_static_buffers_are_not_overwritten(tiny: LiVOS, clip: list) -> None:
