@@ -25,9 +25,9 @@ if not torch.cuda.is_available():
 sys.path.insert(0, str(Path(__file__).parent))
 
 from livos_kernels import (
+    count_key,
     decide_masks,
     gated_recurrent_update,
-    read_state,
     reference,
     update_state,
 )
@@ -49,10 +49,10 @@ class Case:
             return map_.unflatten(0, (1, objects))
 
         self.dtype = dtype
-        self.key = maps(KEY, 3.0)[:, 0]
+        self.key = maps(KEY, 3.0)[:, 0].movedim(1, -1).softmax(-1).movedim(-1, 1)
         self.value, self.gates, self.sensory = maps(VALUE), maps(3 * VALUE), maps(VALUE)
         self.state = torch.randn(1, objects, KEY, VALUE, generator=generator).to(device)
-        self.key_sum = self.key.float().softmax(1).mul(9)[:, None].contiguous()
+        self.key_sum = self.key.float().mul(9)[:, None].contiguous()
         last = self.key_sum.movedim(2, -1).contiguous()
         self.key_sum = last.movedim(-1, 2)
         self.group = torch.zeros(objects, dtype=torch.int64, device=device)
@@ -61,11 +61,8 @@ class Case:
             device
         )
 
-    def read(self, backend: str) -> tuple[torch.Tensor, ...]:
-        return read_state(
-            self.key, self.state, self.key_sum, self.group, dtype=self.dtype,
-            backend=backend,  # type: ignore[arg-type]
-        )  # fmt: skip
+    def count(self, backend: str) -> tuple[torch.Tensor, ...]:
+        return count_key(self.key, self.key_sum, backend=backend)  # type: ignore[arg-type]
 
     def update(self, backend: str) -> tuple[torch.Tensor, ...]:
         done = update_state(
@@ -88,9 +85,8 @@ class Case:
 
         full = self.odds.numel() // self.odds.shape[1] * 16
         objects = self.odds.shape[1] - 1
-        # The softmax is done anew in each launch: the key is counted once an operation.
         return {
-            "read_state": count(self.key, self.state, self.key_sum, self.key_sum, self.value),
+            "count_key": count(self.key, self.key_sum, self.key_sum),
             "update_state": count(self.key, self.value, self.state, self.state),
             "gated_recurrent_update": count(self.gates, self.sensory, self.sensory),
             "decide_masks": count(self.odds) + full * (1 + objects * self.dtype.itemsize),
@@ -98,7 +94,7 @@ class Case:
 
 
 OPERATIONS: dict[str, Callable[[Case, str], tuple[torch.Tensor, ...]]] = {
-    "read_state": Case.read,
+    "count_key": Case.count,
     "update_state": Case.update,
     "gated_recurrent_update": Case.renew,
     "decide_masks": Case.decide,
@@ -106,23 +102,21 @@ OPERATIONS: dict[str, Callable[[Case, str], tuple[torch.Tensor, ...]]] = {
 
 
 def einsum(case: Case) -> dict[str, Callable[[], object]]:
-    """As one writes it down: the softmaxed key and every temporary in memory."""
-    key = case.key.float().softmax(1)
+    """As one writes it down: every temporary in memory."""
 
-    def read() -> object:
-        norm = torch.einsum("bkhw,bgkhw->b", key, case.key_sum)
-        readout = torch.einsum("bkhw,bnkv->bnvhw", case.key.float().softmax(1), case.state)
-        return (readout / norm).to(case.dtype), case.key_sum + key[:, None]
+    def count() -> object:
+        key = case.key.float()
+        return torch.einsum("bkhw,bgkhw->bg", key, case.key_sum), case.key_sum + key[:, None]
 
     def update() -> object:
-        added = torch.einsum("bkhw,bnvhw->bnkv", case.key.float().softmax(1), case.value.float())
+        added = torch.einsum("bkhw,bnvhw->bnkv", case.key.float(), case.value.float())
         return case.state * case.gate[:, None, None] + added
 
     def decide() -> object:
         large = F.interpolate(case.odds, scale_factor=4, mode="bilinear").softmax(dim=1)
         return large.argmax(dim=1), large[:, 1:].to(case.dtype)
 
-    return {"read_state": read, "update_state": update, "decide_masks": decide}
+    return {"count_key": count, "update_state": update, "decide_masks": decide}
 
 
 def check(device: str, dtype: torch.dtype, size: tuple[int, int], objects: int) -> dict[str, float]:
@@ -210,11 +204,11 @@ def measure() -> dict[str, Any]:
                     row[f"{form}_ms"] = milliseconds(function)
                 row["of_copy"] = floors[name] / (row["triton_ms"] / 1e3) / rate
                 result["times"].append(row)
-            both = floors["read_state"] + floors["update_state"]
-            time = milliseconds(lambda case=case: (case.read("triton"), case.update("triton")))
+            both = floors["count_key"] + floors["update_state"]
+            time = milliseconds(lambda case=case: (case.count("triton"), case.update("triton")))
             result["times"].append(
                 {
-                    "operation": "read_state + update_state",
+                    "operation": "count_key + update_state",
                     "size": label,
                     "objects": objects,
                     "bytes": both,

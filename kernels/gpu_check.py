@@ -55,7 +55,7 @@ def marks(result: dict[str, Any]) -> dict[str, Any]:
     shares = [
         row["of_copy"]
         for row in times
-        if row["operation"] == "read_state + update_state" and row["size"] in ("2160p", "4096p")
+        if row["operation"] == "count_key + update_state" and row["size"] in ("2160p", "4096p")
     ]
     mark("matching: share of the copy", min(shares) if shares else None, 0.6, least=True)
     share = result.get("agreement")

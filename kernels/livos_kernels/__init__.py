@@ -1,13 +1,16 @@
 """Gated linear matching (LiVOS, section 3) and the other steps that hold a video's memory.
 
-`read_state` and `update_state` are the matching: read a constant-size state, then update it.
+`count_key` and `update_state` are the matching: measure a frame's key by those before, then add
+the frame to a constant-size state. Between them the state is read: one product, of any key with the
+state divided by the norm, which is left to whoever has more to multiply it with.
 `gated_recurrent_update` renews the sensory memory; `decide_masks` turns log-odds into masks.
 
 Letters: B batch, N objects, G groups of objects that entered together, K key channels, V value
 channels, S sensory channels, h w the frame's size at 1/16, M objects and a background, H W the
 frame's size.
 
-State and key sum are float32 whatever the precision of key and value, and so is all arithmetic.
+A key is a map after its softmax over channels. State and key sum are float32 whatever the precision
+of key and value, and so are all sums.
 
 Every function takes `backend`: `torch`, the specification in plain PyTorch; `triton`, kernels for
 CUDA devices, without gradients; `auto`, kernels where the tensors are on a CUDA device that can
@@ -30,10 +33,9 @@ from livos_kernels import reference
 
 __all__ = [
     "Backend",
+    "count_key",
     "decide_masks",
     "gated_recurrent_update",
-    "read_state",
-    "start_key_sum",
     "update_state",
 ]
 
@@ -121,72 +123,43 @@ def _kernels(backend: Backend, *tensors: Tensor) -> ModuleType | None:
     return triton
 
 
-def start_key_sum(key_BKHW: Tensor) -> Tensor:
-    """The key sum of objects that enter with this frame.
-
-    Args:
-        key_BKHW: raw key map, before its softmax over channels; any float type.
-
-    Returns:
-        (B, 1, K, h, w) float32.
-    """
-    _check("key", key_BKHW, (None,) * 4, single=False)
-    with torch.autocast(key_BKHW.device.type, enabled=False):
-        return reference.start_key_sum(key_BKHW)
-
-
-def read_state(
+def count_key(
     key_BKHW: Tensor,
-    state_BNKV: Tensor,
     key_sum_BGKHW: Tensor,
-    group_N: Tensor,
     decay_B: Tensor | None = None,
     *,
-    dtype: torch.dtype = torch.float32,
-    out: Tensor | None = None,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """Read each object's state at every pixel, then count this frame's key.
+    """Measure a frame's key by the sum of the keys before, then count it.
 
-    With k the softmax of the key over channels, norm_g = sum over channels and pixels of
-    k * key_sum[g]: one number an image and group. The readout of object n is
-    k^T state[n] / norm_group[n].
+    norm_g = sum over channels and pixels of key * key_sum[g]: one number an image and group. The
+    readout of object n is key^T state[n] / norm_group[n].
 
     Args:
-        key_BKHW: raw key map (B, K, h, w), any float type.
-        state_BNKV: (B, N, K, V) float32, of the frame before, not yet gated.
+        key_BKHW: (B, K, h, w), any float type, softmax over channels.
         key_sum_BGKHW: (B, G, K, h, w) float32, without this frame's key.
-        group_N: (N,) int64, the row of the key sum that normalises each object.
         decay_B: (B,) factor on the old key sum before the key is added; None for 1, the
             published rule.
-        dtype: of the readout.
-        out: where the new key sum goes; may be the old one. None: a new tensor.
         backend: see the package.
 
     Returns:
-        Readout (B, N, V, h, w), and the new key sum.
+        The norm (B, G) float32, and the new key sum.
 
     Raises:
         ValueError: shapes that do not fit each other.
-        TypeError: a state or key sum that is not float32.
+        TypeError: a key sum that is not float32.
         RuntimeError: a backend that cannot run here.
     """
     batch, channels, height, width = key_BKHW.shape
-    objects = state_BNKV.shape[1]
-    _check("state", state_BNKV, (batch, objects, channels, None), single=True)
     _check("key_sum", key_sum_BGKHW, (batch, None, channels, height, width), single=True)
-    _check("group", group_N, (objects,), single=False)
     if decay_B is not None:
         _check("decay", decay_B, (batch,), single=False)
-    if out is not None:
-        _check("out", out, tuple(key_sum_BGKHW.shape), single=True)
-    inputs = (key_BKHW, state_BNKV, key_sum_BGKHW, group_N)
+    inputs = (key_BKHW, key_sum_BGKHW)
     kernels = _kernels(backend, *inputs, *([] if decay_B is None else [decay_B]))
     if kernels is not None:
-        return kernels.read_state(*inputs, decay_B, dtype, out)
+        return kernels.count_key(*inputs, decay_B)
     with torch.autocast(key_BKHW.device.type, enabled=False):
-        readout, key_sum = reference.read_state(*inputs, decay_B, dtype)
-    return readout, key_sum if out is None else out.copy_(key_sum)
+        return reference.count_key(*inputs, decay_B)
 
 
 def update_state(
@@ -195,17 +168,15 @@ def update_state(
     value_BNVHW: Tensor,
     gate_BV: Tensor,
     *,
-    out: Tensor | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
     """Forget by the gate, then add the frame: state * gate + sum over pixels of k v^T.
 
     Args:
         state_BNKV: (B, N, K, V) float32.
-        key_BKHW: raw key map (B, K, h, w), any float type.
+        key_BKHW: (B, K, h, w), any float type, softmax over channels.
         value_BNVHW: (B, N, V, h, w), any float type.
         gate_BV: (B, V) in [0, 1], shared by all objects.
-        out: where the new state goes, contiguous; may be the old one. None: a new tensor.
         backend: see the package.
 
     Returns:
@@ -221,24 +192,18 @@ def update_state(
     _check("state", state_BNKV, (batch, objects, channels, values), single=True)
     _check("value", value_BNVHW, (batch, objects, values, height, width), single=False)
     _check("gate", gate_BV, (batch, values), single=False)
-    if out is not None:
-        _check("out", out, tuple(state_BNKV.shape), single=True)
-        if not out.is_contiguous():
-            raise ValueError("out must be contiguous")
     inputs = (state_BNKV, key_BKHW, value_BNVHW, gate_BV)
     kernels = _kernels(backend, *inputs)
     if kernels is not None:
-        return kernels.update_state(*inputs, out)
+        return kernels.update_state(*inputs)
     with torch.autocast(key_BKHW.device.type, enabled=False):
-        state = reference.update_state(*inputs)
-    return state if out is None else out.copy_(state)
+        return reference.update_state(*inputs)
 
 
 def gated_recurrent_update(
     gates_BNCHW: Tensor,
     sensory_BNSHW: Tensor,
     *,
-    out: Tensor | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
     """Renew the sensory memory: forget * sensory * (1 - update) + update * new.
@@ -247,7 +212,6 @@ def gated_recurrent_update(
         gates_BNCHW: (B, N, 3 S, h, w), any float type: what becomes forget and update by a
             sigmoid, and new by a tanh, in this order.
         sensory_BNSHW: (B, N, S, h, w), any float type.
-        out: where the result goes; may be the old memory. None: a new tensor.
         backend: see the package.
 
     Returns:
@@ -259,14 +223,11 @@ def gated_recurrent_update(
     """
     batch, objects, channels, height, width = sensory_BNSHW.shape
     _check("gates", gates_BNCHW, (batch, objects, 3 * channels, height, width), single=False)
-    if out is not None:
-        _check("out", out, tuple(sensory_BNSHW.shape), single=False)
     kernels = _kernels(backend, gates_BNCHW, sensory_BNSHW)
     if kernels is not None:
-        return kernels.gated_recurrent_update(gates_BNCHW, sensory_BNSHW, out)
+        return kernels.gated_recurrent_update(gates_BNCHW, sensory_BNSHW)
     with torch.autocast(gates_BNCHW.device.type, enabled=False):
-        renewed = reference.gated_recurrent_update(gates_BNCHW, sensory_BNSHW)
-    return renewed if out is None else out.copy_(renewed)
+        return reference.gated_recurrent_update(gates_BNCHW, sensory_BNSHW)
 
 
 def decide_masks(

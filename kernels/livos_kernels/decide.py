@@ -26,7 +26,7 @@ def _enlarged(source, top, bottom, left, right, share_y, share_x, inside):
     return upper * (1.0 - share_y) + lower * share_y
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["channels", "rows", "columns", "odds_b", "odds_m", "odds_y"])
 def _decide_kernel(
     odds, odds_b, odds_m, odds_y, odds_x,
     soft, decided,

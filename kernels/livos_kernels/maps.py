@@ -1,4 +1,4 @@
-"""What the kernels share: maps as rows of pixels, and the softmax of a key."""
+"""What the kernels share: maps as rows of pixels."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
-__all__ = ["DOT", "empty_like", "interpreted", "on_device", "pixels_of", "softmax_key"]
+__all__ = ["DOT", "empty_like", "interpreted", "on_device", "pixels_of"]
 
 # Products of float32 on tensor cores, as three of TF32: as precise as float32 to its last bits.
 DOT = "tf32x3"
 
 
+@triton.jit
+def _nothing():
+    pass
+
+
 def interpreted() -> bool:
     """Whether the kernels run in Triton's interpreter, which needs no GPU."""
-    return not isinstance(softmax_key, triton.JITFunction)
+    return not isinstance(_nothing, triton.JITFunction)
 
 
 def on_device(tensor: Tensor) -> AbstractContextManager[object]:
@@ -25,19 +29,13 @@ def on_device(tensor: Tensor) -> AbstractContextManager[object]:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
-def pixels_of(map_: Tensor, *, written: bool = False) -> Tensor:
-    """(..., h, w) with any strides -> (..., P); a copy only where rows do not follow each other.
-
-    Raises:
-        ValueError: such a map is to be written to.
-    """
+def pixels_of(map_: Tensor) -> Tensor:
+    """(..., h, w) with any strides -> (..., P); a copy only where rows do not follow each other."""
     if map_.shape[-1] > 1 and map_.shape[-2] > 1:
         joined = map_.stride(-2) == map_.stride(-1) * map_.shape[-1]
     else:
         joined = map_.shape[-1] == 1 or map_.shape[-2] == 1
     if not joined:
-        if written:
-            raise ValueError("the rows of an output must follow each other in memory")
         map_ = map_.contiguous()
     if map_.shape[-1] == 1:  # then the stride between rows is that between pixels
         return map_[..., 0]
@@ -57,15 +55,3 @@ def empty_like(map_: Tensor, size: tuple[int, ...], dtype: torch.dtype) -> Tenso
     *outer, channels, height, width = size
     empty = torch.empty((*outer, height, width, channels), dtype=dtype, device=map_.device)
     return empty.movedim(-1, -3)
-
-
-@triton.jit
-def softmax_key(key, offs_p, offs_k, stride_k, stride_p, pixels, channels):
-    """Softmax over channels of some pixels, (BLOCK_P, BLOCK_K) float32; 0 where there is none."""
-    inside = (offs_p[:, None] < pixels) & (offs_k[None, :] < channels)
-    raw = tl.load(
-        key + offs_p[:, None] * stride_p + offs_k[None, :] * stride_k, mask=inside, other=0.0
-    ).to(tl.float32)
-    raw = tl.where(offs_k[None, :] < channels, raw, -float("inf"))
-    raw = tl.exp(raw - tl.max(raw, axis=1)[:, None])
-    return tl.where(inside, raw / tl.sum(raw, axis=1)[:, None], 0.0)

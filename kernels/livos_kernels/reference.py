@@ -11,51 +11,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = [
-    "decide_masks",
-    "gated_recurrent_update",
-    "read_state",
-    "start_key_sum",
-    "update_state",
-]
+__all__ = ["count_key", "decide_masks", "gated_recurrent_update", "update_state"]
 
 SCALE = 4  # from the decoder's size to the frame's
 STRIP_VALUES = 1 << 22  # float32 values that decide_masks holds at a time, about
 
 
-def start_key_sum(key_BKHW: Tensor) -> Tensor:
-    """The key sum of objects that enter with this frame, (B, 1, K, h, w) float32."""
-    return key_BKHW.float().softmax(dim=1).unsqueeze(1)
-
-
-def read_state(
-    key_BKHW: Tensor,
-    state_BNKV: Tensor,
-    key_sum_BGKHW: Tensor,
-    group_N: Tensor,
-    decay_B: Tensor | None,
-    dtype: torch.dtype,
+def count_key(
+    key_BKHW: Tensor, key_sum_BGKHW: Tensor, decay_B: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Readout k^T S / norm, where norm is one number an image: the sum of k * Z over everything.
-
-    See `livos_kernels.read_state` for shapes.
-    """
-    height, width = key_BKHW.shape[-2:]
-    key = key_BKHW.float().softmax(dim=1)
-    norm_BG = torch.einsum("bkhw,bgkhw->bg", key, key_sum_BGKHW)
-    # Divide the small state, not the large readout.
-    scaled = state_BNKV / norm_BG[:, group_N, None, None]
-    readout = torch.matmul(scaled.transpose(2, 3), key.flatten(2).unsqueeze(1))
+    """The norm, one number an image and group: the sum of k * Z over everything; and the new Z."""
+    key = key_BKHW.float()
+    # A sum of products, not a matrix product: that adds up thousands of numbers one by one.
+    norm_BG = (key.unsqueeze(1) * key_sum_BGKHW).sum(dim=(2, 3, 4))
     if decay_B is not None:
         key_sum_BGKHW = key_sum_BGKHW * decay_B.float()[:, None, None, None, None]
-    return readout.unflatten(3, (height, width)).to(dtype), key_sum_BGKHW + key.unsqueeze(1)
+    return norm_BG, key_sum_BGKHW + key.unsqueeze(1)
 
 
 def update_state(
     state_BNKV: Tensor, key_BKHW: Tensor, value_BNVHW: Tensor, gate_BV: Tensor
 ) -> Tensor:
     """S * g + sum over pixels of k v^T; the gate is broadcast, never made a diagonal matrix."""
-    key = key_BKHW.float().softmax(dim=1).flatten(2)
+    key = key_BKHW.float().flatten(2)
     added = torch.matmul(key.unsqueeze(1), value_BNVHW.float().flatten(3).transpose(2, 3))
     return state_BNKV * gate_BV.float()[:, None, None, :] + added
 

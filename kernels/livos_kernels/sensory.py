@@ -27,7 +27,18 @@ def _tanh(x):
     return tl.where(x < 0, -size, size)
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=[
+        "pixels",
+        "objects",
+        "gates_b",
+        "gates_n",
+        "old_b",
+        "old_n",
+        "out_b",
+        "out_n",
+    ]
+)
 def _gate_kernel(
     gates, gates_b, gates_n, gates_c, gates_p,
     old, old_b, old_n, old_c, old_p,
@@ -58,18 +69,12 @@ def _gate_kernel(
     )
 
 
-def gated_recurrent_update(
-    gates_BNCHW: Tensor, sensory_BNSHW: Tensor, out: Tensor | None = None
-) -> Tensor:
-    """See `livos_kernels.gated_recurrent_update`. `out` may be the old sensory memory."""
+def gated_recurrent_update(gates_BNCHW: Tensor, sensory_BNSHW: Tensor) -> Tensor:
+    """See `livos_kernels.gated_recurrent_update`."""
     batch, objects, channels, _, _ = sensory_BNSHW.shape
-    new = (
-        empty_like(gates_BNCHW, tuple(sensory_BNSHW.shape), sensory_BNSHW.dtype)
-        if out is None
-        else out
-    )
+    new = empty_like(gates_BNCHW, tuple(sensory_BNSHW.shape), sensory_BNSHW.dtype)
     gates, old = pixels_of(gates_BNCHW), pixels_of(sensory_BNSHW)
-    after = pixels_of(new, written=True)
+    after = pixels_of(new)
     pixels = gates.shape[-1]
     grid = (
         triton.cdiv(pixels, GATE_PIXELS),

@@ -2,98 +2,123 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from livos_kernels.maps import DOT, on_device, pixels_of, softmax_key
+from livos_kernels.maps import DOT, interpreted, on_device, pixels_of
 
 __all__ = ["update_state"]
 
-UPDATE_PIXELS = 64  # pixels a product of the update
-UPDATE_LOOPS = 8  # products a program of the update: each leaves a partial sum of K x V
-UPDATE_VALUES = 64  # value channels a program of the update
-REDUCE = 1024  # values a program of the update's second launch
+# Pixels a product, and the most value channels a program has. In half precision a program owns
+# all value columns of the published networks, so that the key is read once.
+HALF, SINGLE = (32, 256), (32, 64)
+PER_PROCESSOR = 2  # programs
+REDUCE, AT_ONCE = 128, 16  # values a program of the second launch, and partial sums it adds at once
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["pixels", "objects", "loops", "key_b", "value_b", "value_n"])
 def _update_kernel(
     key, key_b, key_k, key_p,
     value, value_b, value_n, value_v, value_p,
     partial,
-    pixels, channels, values, objects,
-    BLOCK_P: tl.constexpr, LOOPS: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
-    DOT: tl.constexpr,
+    pixels, channels, values, objects, loops,
+    BLOCK_P: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
     """Sum of key value^T over some pixels and value channels of one object."""
     b = (tl.program_id(2) // objects).to(tl.int64)
     n = (tl.program_id(2) % objects).to(tl.int64)
-    offs_k = tl.arange(0, BLOCK_K).to(tl.int64)
-    offs_v = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V).to(tl.int64)
-    first = tl.program_id(0).to(tl.int64) * BLOCK_P * LOOPS
+    k = tl.arange(0, BLOCK_K).to(tl.int64)
+    v = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V).to(tl.int64)
+    first = tl.program_id(0).to(tl.int64) * BLOCK_P * loops
+    key += b * key_b
+    value += b * value_b + n * value_n
     added = tl.zeros([BLOCK_K, BLOCK_V], dtype=tl.float32)
-    for loop in range(LOOPS):
-        offs_p = first + loop * BLOCK_P + tl.arange(0, BLOCK_P)
-        soft = softmax_key(key + b * key_b, offs_p, offs_k, key_k, key_p, pixels, channels)
-        seen = tl.load(
-            value + b * value_b + n * value_n
-            + offs_p[:, None] * value_p + offs_v[None, :] * value_v,
-            mask=(offs_p[:, None] < pixels) & (offs_v[None, :] < values),
+    for loop in range(loops):
+        p = first + loop * BLOCK_P + tl.arange(0, BLOCK_P)
+        now = tl.load(
+            key + k[:, None] * key_k + p[None, :] * key_p,
+            mask=(k[:, None] < channels) & (p[None, :] < pixels),
             other=0.0,
-        ).to(tl.float32)  # fmt: skip
-        added += tl.dot(tl.trans(soft), seen, input_precision=DOT)
+        )
+        seen = tl.load(
+            value + p[:, None] * value_p + v[None, :] * value_v,
+            mask=(p[:, None] < pixels) & (v[None, :] < values),
+            other=0.0,
+        )
+        added += tl.dot(now, seen, input_precision=DOT)
     row = (tl.program_id(0).to(tl.int64) * tl.num_programs(2) + tl.program_id(2)) * channels
     tl.store(
-        partial + (row + offs_k[:, None]) * values + offs_v[None, :],
+        partial + (row + k[:, None]) * values + v[None, :],
         added,
-        mask=(offs_k[:, None] < channels) & (offs_v[None, :] < values),
+        mask=(k[:, None] < channels) & (v[None, :] < values),
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["partials", "size", "per_image"])
 def _reduce_kernel(
     state, gate, gate_b, gate_v, partial, out, partials, size, values, per_image,
-    BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr, AT_ONCE: tl.constexpr,
 ):  # fmt: skip
-    """State times gate, plus the partial sums in the order of the pixels."""
+    """State times gate, plus the partial sums, in an order that is always the same."""
     offs = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = offs < size
     image = offs // per_image
     total = tl.zeros([BLOCK], dtype=tl.float32)
-    for _ in range(partials):
-        total += tl.load(partial + offs, mask=inside, other=0.0)
-        partial += size
+    for start in range(0, partials, AT_ONCE):
+        part = start + tl.arange(0, AT_ONCE).to(tl.int64)
+        some = tl.load(
+            partial + part[:, None] * size + offs[None, :],
+            mask=(part[:, None] < partials) & inside[None, :],
+            other=0.0,
+        )
+        total += tl.sum(some, axis=0)
     kept = tl.load(gate + image * gate_b + (offs % values) * gate_v, mask=inside, other=0.0)
     old = tl.load(state + offs, mask=inside, other=0.0)
     tl.store(out + offs, old * kept.to(tl.float32) + total, mask=inside)
 
 
+@functools.cache
+def _programs(device: torch.device) -> int:
+    """How many programs fill a device."""
+    if device.type != "cuda":
+        return 4
+    return PER_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count
+
+
 def update_state(
-    state_BNKV: Tensor,
-    key_BKHW: Tensor,
-    value_BNVHW: Tensor,
-    gate_BV: Tensor,
-    out: Tensor | None = None,
+    state_BNKV: Tensor, key_BKHW: Tensor, value_BNVHW: Tensor, gate_BV: Tensor
 ) -> Tensor:
-    """See `livos_kernels.update_state`. `out` may be the state itself."""
+    """See `livos_kernels.update_state`."""
     batch, objects, channels, values = state_BNKV.shape
+    # Triton's interpreter takes bfloat16 for whole numbers in a product.
+    wrong = interpreted() and torch.bfloat16 in (key_BKHW.dtype, value_BNVHW.dtype)
+    if wrong or key_BKHW.dtype != value_BNVHW.dtype:
+        key_BKHW, value_BNVHW = key_BKHW.float(), value_BNVHW.float()
     key, value = pixels_of(key_BKHW), pixels_of(value_BNVHW)
     pixels = key.shape[-1]
     state = state_BNKV.contiguous()
-    new = torch.empty_like(state) if out is None else out
-    blocks = triton.cdiv(pixels, UPDATE_PIXELS * UPDATE_LOOPS)
+    new = torch.empty_like(state)
+    block_p, most = SINGLE if key.dtype == torch.float32 else HALF
+    block_v = max(16, min(most, triton.next_power_of_2(values)))
+    columns = triton.cdiv(values, block_v)
+    products = triton.cdiv(pixels, block_p)
+    shares = max(1, _programs(key.device) // max(1, batch * objects * columns))
+    loops = triton.cdiv(products, shares)
+    blocks = triton.cdiv(products, loops)
     partial = torch.empty(blocks, *state.shape, device=key.device)
     with on_device(key):
-        _update_kernel[(blocks, triton.cdiv(values, UPDATE_VALUES), batch * objects)](
+        _update_kernel[(blocks, columns, batch * objects)](
             key, *key.stride(), value, *value.stride(), partial,
-            pixels, channels, values, objects,
-            BLOCK_P=UPDATE_PIXELS, LOOPS=UPDATE_LOOPS,
-            BLOCK_K=max(16, triton.next_power_of_2(channels)), BLOCK_V=UPDATE_VALUES,
-            DOT=DOT, num_warps=4, num_stages=2,
+            pixels, channels, values, objects, loops,
+            BLOCK_P=block_p, BLOCK_K=max(16, triton.next_power_of_2(channels)), BLOCK_V=block_v,
+            DOT=DOT, num_warps=8, num_stages=3,
         )  # fmt: skip
         _reduce_kernel[(triton.cdiv(state.numel(), REDUCE),)](
             state, gate_BV, *gate_BV.stride(), partial, new, blocks, state.numel(), values,
-            objects * channels * values, BLOCK=REDUCE, num_warps=4,
+            objects * channels * values, BLOCK=REDUCE, AT_ONCE=AT_ONCE, num_warps=4,
         )  # fmt: skip
     return new

@@ -32,7 +32,7 @@ class _Frame:
     model: LiVOS
     features: Features
     memory: Memory
-    readout: Tensor
+    value: Tensor
     state: Tensor
     masks: Tensor
     encoding: FlopCounterMode
@@ -50,17 +50,19 @@ def _count(network: str, height: int, width: int, objects: int) -> _Frame:
         masks = torch.empty(1, objects, height, width)
         features = model.encode_image(image)
         memory = model.add_objects(features, None, objects)
+        config, size = model.config, features.key.shape[-2:]
+        value = torch.empty(1, objects, config.value, *size)
         with FlopCounterMode(display=False) as encoding:
             model.encode_image(image)
         with FlopCounterMode(display=False) as matching:
-            readout, _ = model.read_memory(features, memory)
-            state = model.update_memory(features, memory, readout)
+            model.read_memory(features, memory)
+            state = model.update_memory(features, memory, value)
         with FlopCounterMode(display=False) as reading:
             model.read(features, memory)
         with FlopCounterMode(display=False) as writing:
             model.write(features, memory, masks)
     return _Frame(
-        model, features, memory, readout, state, masks, encoding, matching, reading, writing
+        model, features, memory, value, state, masks, encoding, matching, reading, writing
     )
 
 
@@ -77,7 +79,7 @@ def floors(network: str, height: int, width: int, objects: int, itemsize: int) -
     height, width = (-(-side // STRIDE) * STRIDE for side in (height, width))
     counted = _count(network, height, width, objects)
     model, features, memory = counted.model, counted.features, counted.memory
-    readout = counted.readout
+    value = counted.value  # a map of every object, as wide as those between the stages
 
     def of(counter: FlopCounterMode, *modules: str) -> int:
         counts = counter.get_flop_counts()
@@ -103,13 +105,13 @@ def floors(network: str, height: int, width: int, objects: int, itemsize: int) -
         Floor(
             "match",
             counted.matching.get_total_flops(),
-            moved(features.key, features.key, readout, readout) + sums,
+            moved(features.key, features.key, value) + sums,
         ),
         Floor(
             "transform",
             of(counted.reading, "pixel_fuser", "object_transformer"),
             moved(
-                *(features.pixel, readout, memory.sensory, readout),
+                *(features.pixel, features.key, memory.sensory, value),
                 weights=(model.pixel_fuser, model.object_transformer),
             ),
         ),
@@ -117,7 +119,7 @@ def floors(network: str, height: int, width: int, objects: int, itemsize: int) -
             "decode mask",
             of(counted.reading, "mask_decoder"),
             moved(
-                *(readout, features.skip8, features.skip4, memory.sensory, memory.sensory),
+                *(value, features.skip8, features.skip4, memory.sensory, memory.sensory),
                 weights=(model.mask_decoder,),
             )
             + soft
@@ -129,7 +131,7 @@ def floors(network: str, height: int, width: int, objects: int, itemsize: int) -
             frame
             + soft
             + moved(
-                *(features.pixel, readout, memory.sensory, memory.sensory),
+                *(features.pixel, value, memory.sensory, memory.sensory),
                 weights=(model.mask_encoder, model.object_summarizer),
             ),
         ),

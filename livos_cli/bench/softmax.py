@@ -12,6 +12,7 @@ from torch import Tensor
 
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.livos import Features, LiVOS, Memory
+from livos_cli.network.object_transformer import Readout
 
 __all__ = ["SoftmaxMatching", "softmax_memory"]
 
@@ -31,15 +32,19 @@ class SoftmaxMatching(LiVOS):
         self._keys: Tensor | None = None  # (B, T * P, K)
         self._values: Tensor | None = None  # (B, N, T * P, V)
 
-    def read_memory(self, features: Features, memory: Memory) -> tuple[Tensor, Tensor]:
+    def read_memory(self, features: Features, memory: Memory) -> tuple[Readout, Tensor]:
         assert self._keys is not None
         assert self._values is not None
         height, width = features.key.shape[-2:]
         query = features.key.flatten(2)  # (B, K, P)
         affinity = (self._keys @ query) / query.shape[1] ** 0.5  # (B, T * P, P)
         affinity = affinity.softmax(dim=1)
-        readout = self._values.transpose(2, 3) @ affinity.unsqueeze(1)
-        return readout.unflatten(3, (height, width)), memory.key_sum
+        readout = self._values.transpose(2, 3) @ affinity.unsqueeze(1)  # (B, N, V, P)
+
+        def mapped(weight_EV: Tensor) -> Tensor:
+            return (weight_EV @ readout).unflatten(3, (height, width))
+
+        return mapped, memory.key_sum
 
     def update_memory(self, features: Features, memory: Memory, value_BNVHW: Tensor) -> Tensor:
         if self._seen % self._every == 0:

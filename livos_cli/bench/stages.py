@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from livos_cli.bench.softmax import SoftmaxMatching
 from livos_cli.network import LiVOS
 from livos_cli.network.livos import Features, Memory
+from livos_cli.network.object_transformer import Readout
 
 __all__ = ["Clock", "TimedLiVOS", "TimedSoftmax", "timed"]
 
@@ -75,7 +76,7 @@ class TimedLiVOS(LiVOS):
         with self._stage("encode image"):
             return super().encode_image(rgb_B3HW, rows)
 
-    def read_memory(self, features: Features, memory: Memory) -> tuple[Tensor, Tensor]:
+    def read_memory(self, features: Features, memory: Memory) -> tuple[Readout, Tensor]:
         with self._stage("match"):
             return super().read_memory(features, memory)
 

@@ -32,6 +32,7 @@ def to_device(model: LiVOS, device: torch.device, dtype: torch.dtype) -> LiVOS:
         torch.backends.cuda.matmul.allow_tf32 = False
     model = model.eval().requires_grad_(False)
     fold_batch_norm(model)
+    model.pixel_fuser.fold()
     mean, std = model.mean, model.std
     model = model.to(device, dtype)
     model.mean, model.std = mean.to(device), std.to(device)

@@ -96,10 +96,13 @@ class Fuser(nn.Module):
 
     def forward(self, x_BCHW: Tensor, y_BNCHW: Tensor) -> Tensor:
         """-> (B, N, width, h, w)."""
-        batch, objects = y_BNCHW.shape[:2]
-        y = self.y_transform(merge(y_BNCHW)).unflatten(0, (batch, objects))
-        y += self.x_transform(x_BCHW).unsqueeze(1)  # in place: keeps y's layout
-        return self.layer2(self.layer1(merge(y))).unflatten(0, (batch, objects))
+        y = self.y_transform(merge(y_BNCHW)).unflatten(0, y_BNCHW.shape[:2])
+        return self.join(x_BCHW, y)
+
+    def join(self, x_BCHW: Tensor, y_BNCHW: Tensor) -> Tensor:
+        """As `forward`, from a map that is transformed already, which it changes."""
+        y_BNCHW += self.x_transform(x_BCHW).unsqueeze(1)  # in place: keeps y's layout
+        return self.layer2(self.layer1(merge(y_BNCHW))).unflatten(0, y_BNCHW.shape[:2])
 
 
 class SensoryUpdater(nn.Module):

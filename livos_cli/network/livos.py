@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from livos_kernels import read_state, start_key_sum, update_state
+from livos_kernels import count_key, update_state
 from torch import Tensor, nn
 
 from livos_cli.network.calibration import Calibration
@@ -21,7 +21,7 @@ from livos_cli.network.encoders import (
 )
 from livos_cli.network.layers import aggregate, area_average, others_of
 from livos_cli.network.mask_decoder import MaskDecoder
-from livos_cli.network.object_transformer import ObjectTransformer, PixelFuser
+from livos_cli.network.object_transformer import ObjectTransformer, PixelFuser, Readout
 from livos_cli.network.resnet import ResNet, block_of
 from livos_cli.network.strips import STRIDE, Strip, encoder_halo, in_strips
 
@@ -42,7 +42,7 @@ class Features:
     skip8: Tensor  # (B, C, H/8, W/8), projected for the decoder
     skip4: Tensor  # (B, C, H/4, W/4), likewise
     pixel: Tensor  # (B, C, h, w)
-    key: Tensor  # (B, K, h, w), before its softmax
+    key: Tensor  # (B, K, h, w), softmax over channels
     gate: Tensor  # (B, V) in (0, 1), float32
 
     def without_skips(self) -> Features:
@@ -174,7 +174,8 @@ class LiVOS(nn.Module):
         def encode(strip: Strip) -> tuple[Tensor, ...]:
             f16, f8, f4 = self.image_encoder(self.normalise(rgb_B3HW, strip))
             skip8, skip4 = self.mask_decoder.project(strip.keep(f8, 2), strip.keep(f4, 4))
-            key = strip.keep(self.key_projector(f16))
+            # Once a frame, and where channels lie side by side.
+            key = strip.keep(self.key_projector(f16)).movedim(1, -1).softmax(-1).movedim(-1, 1)
             f16 = strip.keep(f16)
             return skip8, skip4, self.pix_projector(f16), key, self.gate_projector(f16)
 
@@ -197,17 +198,24 @@ class LiVOS(nn.Module):
         cell = max(4 * width16, 16 * width8, 64 * self.config.stem)
         return max(1, min(chunk or objects, MOST_VALUES // (batch * height * width * cell)))
 
-    def read_memory(self, features: Features, memory: Memory) -> tuple[Tensor, Tensor]:
-        """Readout (B, N, V, h, w) and the new key sum."""
+    def read_memory(self, features: Features, memory: Memory) -> tuple[Readout, Tensor]:
+        """The readout of every object, and the new key sum.
+
+        What is read only ever meets a linear map, so the small state is mapped, not the readout
+        of every pixel, which is never made.
+        """
         decay = features.gate.mean(dim=1) if self.config.normaliser == "gated" else None
-        return read_state(
-            features.key,
-            memory.state,
-            memory.key_sum,
-            memory.group,
-            decay,
-            dtype=features.pixel.dtype,
-        )
+        norm, key_sum = count_key(features.key, memory.key_sum, decay)
+        state = memory.state / norm[:, memory.group, None, None]
+        height, width = features.key.shape[-2:]
+        pixels = features.key.movedim(1, -1).flatten(1, 2).unsqueeze(1)  # (B, 1, P, K)
+
+        def mapped(weight_EV: Tensor) -> Tensor:
+            with torch.autocast(weight_EV.device.type, enabled=False):
+                folded = (state @ weight_EV.float().t()).to(pixels.dtype)  # (B, N, K, E)
+                return (pixels @ folded).unflatten(2, (height, width)).movedim(-1, 2)
+
+        return mapped, key_sum
 
     def update_memory(self, features: Features, memory: Memory, value_BNVHW: Tensor) -> Tensor:
         """The new state."""
@@ -361,7 +369,7 @@ class LiVOS(nn.Module):
         """The memory of objects that enter with this frame, before it is written."""
         config, key = self.config, features.key
         batch, _, height, width = key.shape
-        key_sum = start_key_sum(key)
+        key_sum = key.float().unsqueeze(1)
         state = key.new_zeros(batch, count, config.key, config.value, dtype=torch.float32)
         return Memory(
             state=state,

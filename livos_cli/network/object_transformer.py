@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,21 +11,46 @@ from torch import Tensor, nn
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.layers import AttentionResBlock, Fuser, PositionalEncoding, aggregate, merge
 
-__all__ = ["ObjectTransformer", "PixelFuser"]
+__all__ = ["ObjectTransformer", "PixelFuser", "Readout"]
+
+# What was read of every object at every pixel, (B, N, V, h, w), known by what any linear map of its
+# channels makes of it: weights (E, V) -> (B, N, E, h, w).
+Readout = Callable[[Tensor], Tensor]
 
 
 class PixelFuser(nn.Module):
-    """Readout, sensory memory, last masks and pixel feature -> one map an object."""
+    """Readout, sensory memory, last masks and pixel feature -> one map an object.
+
+    Its first two convolutions have nothing between them, so they are computed as one.
+    """
+
+    joined_weight: Tensor | None
+    joined_bias: Tensor | None
 
     def __init__(self, config: LiVOSConfig) -> None:
         super().__init__()
         self.fuser = Fuser(config.pixel, config.value, config.embed)
         self.conv = nn.Conv2d(config.sensory + 2, config.value, 1)
+        self.register_buffer("joined_weight", None, persistent=False)
+        self.register_buffer("joined_bias", None, persistent=False)
+
+    def fold(self) -> None:
+        """Join the weights for good: they will not be trained any more."""
+        self.joined_weight, self.joined_bias = self._joined()
+
+    def _joined(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of both convolutions as one, float32."""
+        then = self.fuser.y_transform
+        with torch.autocast(then.weight.device.type, enabled=False):
+            after = then.weight[:, :, 0, 0].float()
+            weight = after @ self.conv.weight[:, :, 0, 0].float()
+            bias = after @ _bias(self.conv).float() + _bias(then).float()
+        return weight[:, :, None, None], bias
 
     def forward(
         self,
         pixel_BCHW: Tensor,
-        readout_BNVHW: Tensor,
+        readout: Readout,
         sensory_BNSHW: Tensor,
         mask_BNHW: Tensor,
         others_BNHW: Tensor,
@@ -31,10 +58,18 @@ class PixelFuser(nn.Module):
         """-> (B, N, embed, h, w). Masks: the last frame's, averaged to h x w."""
         sensory = merge(sensory_BNSHW)
         masks = (m.flatten(0, 1).unsqueeze(1).to(sensory.dtype) for m in (mask_BNHW, others_BNHW))
-        seen = self.conv(torch.cat([sensory, *masks], dim=1))
+        weight, bias = self.joined_weight, self.joined_bias
+        if weight is None or bias is None:
+            weight, bias = (joined.to(sensory.dtype) for joined in self._joined())
+        seen = F.conv2d(torch.cat([sensory, *masks], dim=1), weight, bias)
         seen = seen.unflatten(0, sensory_BNSHW.shape[:2])
-        seen += readout_BNVHW
-        return self.fuser(pixel_BCHW, seen)
+        seen += readout(self.fuser.y_transform.weight[:, :, 0, 0])  # in place: keeps the layout
+        return self.fuser.join(pixel_BCHW, seen)
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias
 
 
 class Attention(nn.Module):
