@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from livos_cli.network.config import LiVOSConfig
-from livos_cli.network.layers import Fuser, PositionalEncoding, SensoryUpdater, others_of
+from livos_cli.network.layers import (
+    Fuser,
+    PositionalEncoding,
+    SensoryUpdater,
+    joined,
+    others_of,
+)
 from livos_cli.network.resnet import BasicBlock, ResNet
 from livos_cli.network.strips import STRIDE, Strip, in_strips, mask_encoder_halo
 
@@ -90,7 +96,7 @@ class MaskEncoder(ResNet):
                 m[:, some].flatten(0, 1).unsqueeze(1).to(rgb.dtype) for m in (part, others_of(part))
             )
             rgb = rgb.repeat_interleave(outer[1], dim=0) if outer[1] > 1 else rgb
-            f16, _, _ = ResNet.forward(self, torch.cat([rgb, own, others], dim=1))
+            f16, _, _ = ResNet.forward(self, joined([rgb, own, others], self.conv1.weight.shape[1]))
             return (strip.keep(f16),)
 
         height = pixel_BCHW.shape[-2]

@@ -18,6 +18,7 @@ __all__ = [
     "SensoryUpdater",
     "aggregate",
     "area_average",
+    "joined",
     "upsample",
     "merge",
     "others_of",
@@ -52,6 +53,24 @@ def merge(x_BNCHW: Tensor) -> Tensor:
     if count == 1 and channels > 1 and x.stride()[1:] == (1, width * channels, channels):
         x = x.as_strided(x.shape, (x.numel(), 1, width * channels, channels))
     return x
+
+
+def joined(parts: list[Tensor], channels: int) -> Tensor:
+    """Maps (B, C, h, w) joined along channels, then channels of zeros up to so many.
+
+    As many as the weights of the convolution after it have: see `inference.pad_channels`.
+    """
+    missing = channels - sum(part.shape[1] for part in parts)
+    if missing:
+        count, _, height, width = parts[0].shape
+        zeros = torch.empty(
+            (count, missing, height, width),
+            dtype=parts[0].dtype,
+            device=parts[0].device,
+            memory_format=torch.channels_last,
+        )
+        parts = [*parts, zeros.zero_()]
+    return torch.cat(parts, dim=1)
 
 
 def area_average(x: Tensor, factor: int) -> Tensor:

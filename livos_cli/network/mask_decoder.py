@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from livos_cli.network.config import LiVOSConfig
-from livos_cli.network.layers import SensoryUpdater, area_average, merge
+from livos_cli.network.layers import SensoryUpdater, area_average, joined, merge
 from livos_cli.network.strips import DECODER_HALO, Strip, in_strips
 
 __all__ = ["MaskDecoder"]
@@ -51,7 +51,7 @@ class DecoderSensoryUpdater(SensoryUpdater):
         return (
             self.g16_conv(merge(v16))
             + self.g8_conv(merge(area_average(v8, 2)))
-            + self.g4_conv(torch.cat(fine, dim=1))
+            + self.g4_conv(joined(fine, self.g4_conv.weight.shape[1]))
         )
 
 

@@ -9,7 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from livos_cli.network.config import LiVOSConfig
-from livos_cli.network.layers import AttentionResBlock, Fuser, PositionalEncoding, aggregate, merge
+from livos_cli.network.layers import (
+    AttentionResBlock,
+    Fuser,
+    PositionalEncoding,
+    aggregate,
+    joined,
+    merge,
+)
 
 __all__ = ["ObjectTransformer", "PixelFuser", "Readout"]
 
@@ -57,11 +64,11 @@ class PixelFuser(nn.Module):
     ) -> Tensor:
         """-> (B, N, embed, h, w). Masks: the last frame's, averaged to h x w."""
         sensory = merge(sensory_BNSHW)
-        masks = (m.flatten(0, 1).unsqueeze(1).to(sensory.dtype) for m in (mask_BNHW, others_BNHW))
+        masks = [m.flatten(0, 1).unsqueeze(1).to(sensory.dtype) for m in (mask_BNHW, others_BNHW)]
         weight, bias = self.joined_weight, self.joined_bias
         if weight is None or bias is None:
-            weight, bias = (joined.to(sensory.dtype) for joined in self._joined())
-        seen = F.conv2d(torch.cat([sensory, *masks], dim=1), weight, bias)
+            weight, bias = (both.to(sensory.dtype) for both in self._joined())
+        seen = F.conv2d(joined([sensory, *masks], weight.shape[1]), weight, bias)
         seen = seen.unflatten(0, sensory_BNSHW.shape[:2])
         seen += readout(self.fuser.y_transform.weight[:, :, 0, 0])  # in place: keeps the layout
         return self.fuser.join(pixel_BCHW, seen)
