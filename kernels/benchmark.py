@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,107 +141,101 @@ def check(device: str, dtype: torch.dtype, size: tuple[int, int], objects: int) 
     return errors
 
 
-def milliseconds(run: Callable[[], object], repeats: int = 50) -> float:
-    """Median time on the device, its cache cleared between runs."""
-    cold = torch.empty(1 << 28, dtype=torch.uint8, device="cuda")
-    for _ in range(5):
-        run()
-    pairs = []
-    for _ in range(repeats):
-        cold.zero_()
+def milliseconds(run: Callable[[], object], calls: int = 20) -> float:
+    """Time on the device of one of many calls, without Python and its launches.
+
+    They are captured as one CUDA graph. What fits the device's cache stays there: of memory, sizes
+    from 2160p on tell.
+    """
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(calls):
+            run()
+    times = []
+    for _ in range(7):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
-        run()
+        graph.replay()
         end.record()
-        pairs.append((start, end))
-    torch.cuda.synchronize()
-    times = sorted(start.elapsed_time(end) for start, end in pairs)
-    return times[len(times) // 2]
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end) / calls)
+    return sorted(times)[len(times) // 2]
 
 
 def copy_rate() -> float:
     """Bytes a second, read and written, of a copy of 1 GiB."""
     source = torch.empty(1 << 30, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
-    return 2 * source.numel() / (milliseconds(lambda: target.copy_(source), 20) / 1e3)
+    return 2 * source.numel() / (milliseconds(lambda: target.copy_(source), 3) / 1e3)
 
 
-def measure() -> dict[str, Any]:
-    """Everything, as one JSON object."""
+def rows() -> Iterator[dict[str, Any]]:
+    """Errors by type, size and objects; on a GPU then times by operation, size and objects."""
     native = torch.cuda.is_available()
     device = "cuda" if native else "cpu"
-    result: dict[str, Any] = {
-        "device": torch.cuda.get_device_name() if native else "Triton's interpreter",
-        "torch": torch.__version__,
-        "errors": {},
-    }
-    dtypes = [torch.float32, torch.float16, torch.bfloat16]
-    sizes = [(30, 54), (17, 23)] if native else [(5, 7)]
-    for dtype in dtypes:
-        for size in sizes:
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        for size in [(30, 54), (17, 23)] if native else [(5, 7)]:
             for objects in (1, 3):
                 name = f"{str(dtype).split('.')[1]} {size[0]}x{size[1]} {objects}"
-                result["errors"][name] = check(device, dtype, size, objects)
+                yield {"name": name, "errors": check(device, dtype, size, objects)}
     if not native:
-        return result
+        return
     rate = copy_rate()
-    result["copy_GB_s"] = rate / 1e9
-    result["times"] = []
+    yield {"name": "copy", "GB_s": rate / 1e9}
     for label, size in SIZES.items():
-        for objects in (1, 3):
+        for objects in (1, 3, 10):
             case = Case(size, device, torch.float16, objects)
-            floors, plain = case.floor(), einsum(case)
-            for name, run in OPERATIONS.items():
-                row: dict[str, Any] = {"operation": name, "size": label, "objects": objects}
-                row["bytes"] = floors[name]
-                forms: dict[str, Callable[[], object]] = {
-                    "triton": lambda run=run, case=case: run(case, "triton"),
-                    "torch": lambda run=run, case=case: run(case, "torch"),
-                }
-                if name in plain:
-                    forms["einsum"] = plain[name]
-                for form, function in forms.items():
-                    row[f"{form}_ms"] = milliseconds(function)
-                row["of_copy"] = floors[name] / (row["triton_ms"] / 1e3) / rate
-                result["times"].append(row)
-            both = floors["count_key"] + floors["update_state"]
-            time = milliseconds(lambda case=case: (case.count("triton"), case.update("triton")))
-            result["times"].append(
-                {
-                    "operation": "count_key + update_state",
-                    "size": label,
-                    "objects": objects,
-                    "bytes": both,
-                    "triton_ms": time,
-                    "of_copy": both / (time / 1e3) / rate,
-                }
-            )
-    return result
+            yield from _times(case, label, objects, rate)
+
+
+def _times(case: Case, size: str, objects: int, rate: float) -> Iterator[dict[str, Any]]:
+    floors, plain = case.floor(), einsum(case)
+    both = "count_key + update_state"
+    floors[both] = floors["count_key"] + floors["update_state"]
+    operations = {**OPERATIONS, both: lambda case, form: (case.count(form), case.update(form))}
+    for name, run in operations.items():
+        row: dict[str, Any] = {"name": f"{name}, {size}, {objects} objects", "operation": name}
+        row |= {"size": size, "objects": objects, "bytes": floors[name]}
+        forms: dict[str, Callable[[], object]] = {
+            form: lambda run=run, form=form: run(case, form) for form in ("triton", "torch")
+        }
+        if name in plain:
+            forms["einsum"] = plain[name]
+        for form, function in forms.items():
+            row[f"{form}_ms"] = milliseconds(function)
+        row["of_copy"] = floors[name] / (row["triton_ms"] / 1e3) / rate
+        yield row
 
 
 def main() -> None:
-    """Print a table, and write the JSON if asked to."""
+    """Print a line a figure."""
     parser = argparse.ArgumentParser(description="Check and time the kernels.")
     parser.add_argument("--json", type=Path, help="where to write everything")
     options = parser.parse_args()
-    result = measure()
-    print(f"{result['device']}, torch {result['torch']}; reference: {reference.__name__}")
-    for name, errors in result["errors"].items():
-        print(f"{name:16}", *(f"{operation} {error:.1e}" for operation, error in errors.items()))
-    if "times" in result:
-        print(f"copy: {result['copy_GB_s']:.0f} GB/s")
-        for row in result["times"]:
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "Triton's interpreter"
+    print(f"{where}, torch {torch.__version__}; reference: {reference.__name__}")
+    found = []
+    for row in rows():
+        found.append(row)
+        if "errors" in row:
+            print(f"{row['name']:16}", *(f"{name} {e:.1e}" for name, e in row["errors"].items()))
+        elif "GB_s" in row:
+            print(f"copy: {row['GB_s']:.0f} GB/s")
+        else:
             times = " ".join(
                 f"{form} {row[f'{form}_ms']:.3f}"
                 for form in ("triton", "torch", "einsum")
                 if f"{form}_ms" in row
             )
-            print(
-                f"{row['operation']:26} {row['size']:6} {row['objects']} objects: {times} ms, "
-                f"{row['of_copy']:.0%} of the copy"
-            )
+            print(f"{row['name']:44} {times} ms, {row['of_copy']:.0%} of the copy")
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1))
+        options.json.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -121,6 +121,8 @@ def _measure(setting: Setting, result: Measured) -> None:
         held = held_memory(device)
         if index > min(WARM_UP, setting.frames - 1):
             times.append(seconds)
+        if index < 2:
+            result.first_frames += seconds
         if index in MARKS or index == setting.frames:
             result.at[index] = held
         if index and index % every == 0:

@@ -51,6 +51,7 @@ class Measured:
     device: str = ""  # its name
     rows: int = 0  # height of strips, in pixels; 0: whole frames
     estimate: int = 0  # of memory, made before the run
+    first_frames: float = 0.0  # seconds of the first two, at which a GPU's kernels are compiled
     model_fps: float = 0.0  # the tracker alone: frames a second, by the median
     end_to_end_fps: float | None = None  # from an H.264 file to an FFV1 file
     stages: dict[str, float] = field(default_factory=dict)  # milliseconds a frame, by the median

@@ -251,6 +251,7 @@ def _tables(results: list[Measured]) -> None:
             summary.add_row(name, "", "", "", as_cell(result.problem))
             continue
         name += f"\n{result.dtype}" + (f", strips {result.rows}" if result.rows else "")
+        name += f"\nfirst two: {result.first_frames:.1f} s"
         summary.add_row(
             name,
             f"{result.model_fps:.2f}",
