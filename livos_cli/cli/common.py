@@ -90,7 +90,7 @@ PrecisionOption = Annotated[
         "--precision",
         metavar="NAME",
         help="auto, fp32, fp16 or bf16. auto: fp16 on CUDA, bf16 on CPUs "
-        "with tiles for it (AMX), else fp32.",
+        "that are faster with it, else fp32.",
         autocompletion=one_of(*PRECISIONS),
     ),
 ]

@@ -15,7 +15,7 @@ def info(as_json: Json = False) -> None:
     import av
     import torch
 
-    from livos_cli.device import fast_bfloat16, resolve_device, resolve_precision
+    from livos_cli.device import bfloat16_gain, resolve_device, resolve_precision
     from livos_cli.version import VERSION
     from livos_cli.weights.hub import drive_cache
     from livos_cli.weights.registry import HUB_VARIABLE, REGISTRY
@@ -54,7 +54,7 @@ def info(as_json: Json = False) -> None:
         "system": platform.platform(),
         "cpu": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
         f"{torch.backends.cpu.get_cpu_capability()}"
-        + (", native bf16 tiles" if fast_bfloat16() else ""),
+        f", {bfloat16_gain():.1f} times as fast in bf16 as in fp32",
         "memory": human(_physical_memory()),
         "gpus": gpus,
         "default": f"{device}, {str(resolve_precision('auto', device)).split('.')[1]}",
