@@ -16,6 +16,7 @@ from livos_cli.cli.help_panels import PanelCommand
 from livos_cli.cli.hints import OrderedCommand
 from livos_cli.cli.signals import exit_on_request
 from livos_cli.cli.streams import complain, reserve_streams, show_traceback
+from livos_cli.cli.threads import prepare_threads
 from livos_cli.errors import LivosError, ReaderGoneError
 from livos_cli.redact import redact, redact_logs
 
@@ -66,6 +67,7 @@ def _root(
 def main() -> None:
     """Run, and turn every error a user can cause into one line and an exit code."""
     reserve_streams()
+    prepare_threads()
     redact_logs()
     exit_on_request()
     stdout = sys.stdout
