@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from av.video.reformatter import ColorRange
 
@@ -59,7 +60,9 @@ class MaskVideo(VideoSink):
 
     def picture(self, frame: Frame, decided: FrameResult) -> Any:
         ids = decided.ids
-        return grey_picture(np.where(ids != 0, 255, 0).astype(np.uint8) if self._single else ids)
+        if self._single:
+            ids = cv2.threshold(ids, 0, 255, cv2.THRESH_BINARY)[1]
+        return grey_picture(ids)
 
 
 class ObjectVideos(Named):

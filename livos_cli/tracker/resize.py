@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from livos_cli.network.strips import STRIDE
 __all__ = [
     "decide_ids",
     "id_type",
+    "ids_in",
     "merge_mask",
     "matte_of",
     "padding_of",
@@ -65,7 +67,7 @@ def downsample_ids(ids_HW: Tensor, size: tuple[int, int]) -> Tensor:
     best = torch.zeros(size, device=ids_HW.device)
     downsampled = torch.zeros(size, dtype=torch.int64, device=ids_HW.device)
     small = []
-    for object_id in ids_HW.unique().tolist():
+    for object_id in ids_in(ids_HW):
         share = _antialiased((ids_HW == object_id).float()[None, None], size)[0, 0]
         wins = share > best
         downsampled = torch.where(wins, object_id, downsampled)
@@ -77,6 +79,16 @@ def downsample_ids(ids_HW: Tensor, size: tuple[int, int]) -> Tensor:
     return downsampled
 
 
+def ids_in(mask_HW: Tensor) -> list[int]:
+    """All different values, in order."""
+    if mask_HW.device.type == "cpu" and mask_HW.numel():
+        least, most = (int(edge) for edge in torch.aminmax(mask_HW))
+        if least >= 0 and most < 1 << 16:  # sorting 8 million pixels would take a third of a second
+            return torch.bincount(mask_HW.flatten()).nonzero()[:, 0].tolist()
+    found: list[int] = mask_HW.unique().tolist()
+    return found
+
+
 def merge_mask(prob: Tensor, given_HW: Tensor, ids: list[int]) -> Tensor:
     """Let a given mask decide where it says something.
 
@@ -86,7 +98,7 @@ def merge_mask(prob: Tensor, given_HW: Tensor, ids: list[int]) -> Tensor:
     on = given_HW != 0
     old = prob.shape[0] - 1
     prob = prob.masked_fill(on, 0)
-    seen = set(given_HW.unique().tolist())
+    seen = set(ids_in(given_HW))
     added = []
     for channel, object_id in enumerate(ids, start=1):
         exact = (given_HW == object_id).float()
@@ -117,25 +129,63 @@ def decide_ids(
     Returns:
         (H, W), 0 for background; uint8 while all ids are 1 to 255, else int64.
     """
-    dtype = torch.uint8 if id_type(ids) is np.uint8 else torch.int64
-    decided = torch.zeros(size, dtype=dtype, device=prob.device)
+    if prob.device.type == "cpu":
+        channels = _likeliest_on_cpu(prob.numpy(), size)
+    else:
+        channels = _likeliest(prob, size).cpu().numpy()
+    decided = _named(channels, np.array([0, *ids], id_type(ids)))
+    if given_HW is not None:
+        given = given_HW.cpu().numpy()
+        for object_id in ids_in(given_HW):
+            if object_id:
+                # A corrected object is where the mask says, and nowhere else.
+                decided[decided == object_id] = 0
+                decided[given == object_id] = object_id
+    return decided
+
+
+def _named(channels: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Each channel's index replaced by its id."""
+    if names.dtype != np.uint8 or channels.dtype != np.uint8:
+        return names[channels]
+    table = np.zeros(256, np.uint8)
+    table[: len(names)] = names
+    return cv2.LUT(channels, table)
+
+
+def _likeliest(prob: Tensor, size: tuple[int, int]) -> Tensor:
+    """The index of the channel that is largest at full size, the first of equal ones."""
+    decided = torch.zeros(size, dtype=torch.int64, device=prob.device)
     best = None
-    for object_id, channel in zip([0, *ids], prob, strict=True):
+    for index, channel in enumerate(prob):
         if channel.shape != size:
             channel = F.interpolate(channel[None, None], size=size, mode="bilinear")[0, 0]
         if best is None:
             best = channel
             continue
-        wins = channel > best
-        decided.masked_fill_(wins, object_id)
+        decided.masked_fill_(channel > best, index)
         best = torch.maximum(best, channel)
-    if given_HW is not None:
-        for object_id in given_HW.unique().tolist():
-            if object_id:
-                # A corrected object is where the mask says, and nowhere else.
-                decided.masked_fill_(decided == object_id, 0)
-                decided.masked_fill_(given_HW == object_id, object_id)
-    return decided.cpu().numpy()
+    return decided
+
+
+def _likeliest_on_cpu(prob: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """As `_likeliest`, in a fraction of the time; uint8, or int64 from 256 channels on."""
+    height, width = size
+
+    def enlarged(channel: np.ndarray) -> np.ndarray:
+        if channel.shape == size:
+            return channel
+        return cv2.resize(channel, (width, height), interpolation=cv2.INTER_LINEAR)
+
+    if len(prob) == 2:  # the difference is linear, too: one map less to enlarge
+        return (enlarged(prob[1] - prob[0]) > 0).view(np.uint8)
+    decided = np.zeros(size, np.uint8 if len(prob) <= 256 else np.int64)
+    best = enlarged(prob[0])
+    for index in range(1, len(prob)):
+        channel = enlarged(prob[index])
+        np.copyto(decided, index, where=channel > best)
+        best = cv2.max(best, channel)
+    return decided
 
 
 def matte_of(
@@ -148,7 +198,7 @@ def matte_of(
     sure = prob[0]
     if given_HW is not None and prob.shape[-2:] != size:
         # As `merge_mask`: a corrected object is off where the mask does not have it.
-        seen = set(given_HW.unique().tolist())
+        seen = set(ids_in(given_HW))
         for object_id, channel in zip(ids, prob[1:], strict=True):
             if object_id in seen:
                 sure = sure + channel

@@ -26,6 +26,7 @@ from livos_cli.tracker.resize import (
     downsample_ids,
     downsample_image,
     id_type,
+    ids_in,
     matte_of,
     merge_mask,
     padding_of,
@@ -316,7 +317,7 @@ class Tracker:
             return self._replay(image, self._memory, decide=decide)
         features, result, soft, memory = self._read(image, self._memory, rows, decide=decide)
         ids, described = list(self._ids), None
-        seen = [] if given is None else [i for i in given.unique().tolist() if i]
+        seen = [] if given is None else [i for i in ids_in(given) if i]
         if given is not None and seen:
             if known := [ids.index(i) for i in seen if i in ids]:
                 assert memory is not None

@@ -553,6 +553,24 @@ def test_look_of_the_overlay() -> None:
             draw_overlay(rgb, ids, Look(palette=bad))
 
 
+def test_labels_on_a_picture_of_sixteen_bits() -> None:
+    """As on one of eight, where they are; elsewhere every bit stays."""
+    from livos_cli.outputs.overlay import draw_overlay
+
+    shallow = np.full((120, 160, 3), 90, np.uint8)
+    deep = np.full((120, 160, 3), 90 * 257 + 3, np.uint16)
+    ids = np.zeros((120, 160), np.uint8)
+    ids[40:90, 30:90] = 2
+    look = Look(labels=True)
+    small, large = draw_overlay(shallow, ids, look), draw_overlay(deep, ids, look)
+    assert large.dtype == np.uint16
+    assert np.abs((large >> 8).astype(int) - small).max() <= 1
+    plain = draw_overlay(deep, ids, Look())
+    written = (draw_overlay(shallow, ids, Look()) != small).any(axis=2)
+    assert written.any()
+    assert np.array_equal(large[~written], plain[~written])
+
+
 def test_folders_of_other_kinds_are_not_replaced(
     clip: dict[str, Any], tiny: LiVOS, tmp_path: Path
 ) -> None:
