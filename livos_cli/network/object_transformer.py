@@ -212,17 +212,23 @@ class Block(nn.Module):
         return queries, self.pixel_ffn(pixels, *size)
 
 
+def _embedding(count: int, width: int) -> nn.Embedding:
+    """As nn.Embedding draws it; on the device `meta`, where checkpoints are checked, nothing is.
+
+    Drawing there would import parts of PyTorch that take up to a second and 100 MB of every start.
+    """
+    weight = torch.empty(count, width)
+    return nn.Embedding(count, width, _weight=weight if weight.is_meta else weight.normal_())
+
+
 class ObjectTransformer(nn.Module):
     """Object queries, initialised from the object memory, refine each object's map."""
 
     def __init__(self, config: LiVOSConfig) -> None:
         super().__init__()
         width = config.embed
-        # With values as they would be drawn: on the device `meta`, where checkpoints are checked,
-        # drawing them inside would import torch._dynamo, a second and 100 MB of every start.
-        queries = config.queries
-        self.query_init = nn.Embedding(queries, width, _weight=torch.randn(queries, width))
-        self.query_emb = nn.Embedding(queries, width, _weight=torch.randn(queries, width))
+        self.query_init = _embedding(config.queries, width)
+        self.query_emb = _embedding(config.queries, width)
         self.summary_to_query_init = nn.Linear(width, width)
         self.summary_to_query_emb = nn.Linear(width, width)
         self.pixel_init_proj = nn.Conv2d(width, width, 1)

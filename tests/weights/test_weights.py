@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import subprocess
 import sys
 import threading
 import types
@@ -419,3 +420,13 @@ def test_push_then_download(hub: Hub, fetch: Any, livos: Any, tmp_path: Path) ->
     pushed = load_model(path, device="cpu", precision="fp32")
     for name, tensor in load_model(device="cpu", precision="fp32").state_dict().items():
         assert torch.equal(pushed.state_dict()[name], tensor)
+
+
+def test_loading_imports_nothing_that_only_compilers_want() -> None:
+    """Each is a third of a second to a second of every start, and up to 100 MB."""
+    code = (
+        "import sys; from livos_cli import load_model; load_model('lite', device='cpu')\n"
+        "print([name for name in ('torch._dynamo', 'sympy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
