@@ -1,8 +1,8 @@
-"""Time and memory of two sets of weights, frame by frame in turn, on this machine's CPU.
+"""Time and memory of sets of weights, frame by frame in turn, on this machine's CPU.
 
-    python examples/compare_speed.py lite tiny
+    python examples/compare_speed.py lite tiny lite:bf16
 
-Frames of 854x480 are generated, the network runs in float32 at a shorter side of 384 and of 480,
+Frames of 854x480 are generated, the network runs in float32, or as said after the colon, at a shorter side of 384 and of 480,
 with one and with three objects. In one process each frame goes through both trackers, the first
 of them changing from frame to frame, so that other loads meet both alike. Printed are medians of a
 frame's milliseconds, by the clock and of the processor (all threads added up: what other loads
@@ -33,7 +33,8 @@ CPU = torch.device("cpu")
 
 def tracker_of(weights: str, size: int) -> Tracker:
     """A tracker that has seen nothing."""
-    return Tracker(load_model(weights, device="cpu", precision="fp32"), max_size=size)
+    name, _, precision = weights.partition(":")
+    return Tracker(load_model(name, device="cpu", precision=precision or "fp32"), max_size=size)
 
 
 def times(names: list[str], size: int, objects: int) -> dict[str, tuple[float, float]]:
