@@ -154,8 +154,12 @@ def _named(channels: np.ndarray, names: np.ndarray) -> np.ndarray:
 
 
 def _likeliest(prob: Tensor, size: tuple[int, int]) -> Tensor:
-    """The index of the channel that is largest at full size, the first of equal ones."""
-    decided = torch.zeros(size, dtype=torch.int64, device=prob.device)
+    """The index of the channel that is largest at full size, the first of equal ones.
+
+    uint8, or int64 from 256 objects on.
+    """
+    dtype = torch.uint8 if len(prob) <= 256 else torch.int64
+    decided = torch.zeros(size, dtype=dtype, device=prob.device)
     best = None
     for index, channel in enumerate(prob):
         if channel.shape != size:
@@ -169,7 +173,7 @@ def _likeliest(prob: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _likeliest_on_cpu(prob: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """As `_likeliest`, in a fraction of the time; uint8, or int64 from 256 channels on."""
+    """As `_likeliest`, in a fraction of the time."""
     height, width = size
 
     def enlarged(channel: np.ndarray) -> np.ndarray:
