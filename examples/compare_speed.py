@@ -2,12 +2,12 @@
 
     python examples/compare_speed.py lite tiny lite:bf16
 
-Frames of 854x480 are generated, the network runs in float32, or as said after the colon, at a shorter side of 384 and of 480,
-with one and with three objects. In one process each frame goes through both trackers, the first
-of them changing from frame to frame, so that other loads meet both alike. Printed are medians of a
-frame's milliseconds, by the clock and of the processor (all threads added up: what other loads
-touch least), and by how much the peak of resident memory grows from a loaded network on, each
-in a process of its own, on Linux.
+Frames of 854x480 are generated, the network runs in float32, or as is said after a colon, at a
+shorter side of 384 and of 480, with one and with three objects. In one process each frame goes
+through all trackers, the first of them changing from frame to frame, so that other loads meet all
+alike. Printed are medians of a frame's milliseconds, by the clock and of the processor (all threads
+added up: what other loads touch least), and by how much the peak of resident memory grows from a
+loaded network on, each in a process of its own, on Linux.
 """
 
 from __future__ import annotations
