@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import time
 from contextlib import suppress
 from functools import cache
@@ -17,6 +18,7 @@ from livos_cli.files.atomic import read_own, write_whole
 __all__ = ["GAIN", "gain", "known_gains"]
 
 GAIN = 1.3  # times as fast as float32, from which on bfloat16 is taken
+MOST = 50  # machines that are remembered
 # A convolution as the network's are: 3x3, of the size that most of them have at 384 pixels.
 CHANNELS, HEIGHT, WIDTH, TURNS = 128, 24, 43, 5
 
@@ -33,11 +35,13 @@ def gain(machine: str) -> float:
     Measured once, in about 50 ms, and remembered in the user's cache.
 
     Args:
-        machine: what it depends on beside PyTorch's version: processor and threads.
+        machine: what it depends on beside PyTorch's version: the processor's name.
     """
-    key = f"{machine}, PyTorch {torch.__version__}"
+    # By the machine's name as well: processors of one name differ, and homes are shared.
+    key = f"{platform.node()}, {machine}, PyTorch {torch.__version__}"
     known = _read(known_gains())
     if key not in known:
+        known = dict([*known.items()][1 - MOST :])
         known[key] = _measure()
         with suppress(OSError):  # then it is measured each time
             known_gains().parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +59,19 @@ def _read(path: Path) -> dict[str, float]:
 
 @torch.inference_mode()
 def _measure() -> float:
-    """By the quickest of some turns each, one after the other: what else runs disturbs both."""
+    """By the quickest of some turns each, one after the other: what else runs disturbs both.
+
+    On one thread, which waits for no other.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _quickest_ratio()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _quickest_ratio() -> float:
     quickest = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
     image = torch.ones(1, CHANNELS, HEIGHT, WIDTH)
     weight = torch.ones(CHANNELS, CHANNELS, 3, 3)

@@ -65,7 +65,7 @@ def resolve_device(name: str) -> torch.device:
 
 def bfloat16_gain() -> float:
     """How many times as fast as float32 this CPU computes the network in bfloat16, as measured."""
-    return gain(device_name(torch.device("cpu")))
+    return gain(_processor())
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
@@ -129,13 +129,17 @@ def device_name(device: torch.device) -> str:
     """What the device calls itself, like `NVIDIA H200` or `AMD EPYC, 2 threads`."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
     except (OSError, StopIteration):  # not Linux, or not x86
         pass
-    return f"{name}, {torch.get_num_threads()} threads"
+    return name
 
 
 def held_memory(device: torch.device) -> int:

@@ -24,7 +24,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_is_measured_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = bfloat16.gain("a processor, 2 threads")
+    threads = torch.get_num_threads()
+    found = bfloat16.gain("a processor")
+    assert torch.get_num_threads() == threads
     assert 0.01 < found < 100
     assert list(json.loads(place.read_text()).values()) == [found]
 
@@ -33,9 +35,19 @@ def test_it_is_measured_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(bfloat16, "_measure", again)
     bfloat16.gain.cache_clear()  # as in another process
-    assert bfloat16.gain("a processor, 2 threads") == found
+    assert bfloat16.gain("a processor") == found
     with pytest.raises(AssertionError, match="measured twice"):
-        bfloat16.gain("a processor, 1 threads")
+        bfloat16.gain("another")
+
+
+def test_only_so_many_are_remembered(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bfloat16, "_measure", lambda: 2.5)
+    for number in range(bfloat16.MOST + 3):
+        bfloat16.gain(f"processor {number}")
+    known = list(json.loads(place.read_text()))
+    assert len(known) == bfloat16.MOST
+    assert f"processor {bfloat16.MOST + 2}," in known[-1]
+    assert "processor 3," in known[0]
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a": "x"}', "{", '{"a": null}'])

@@ -326,7 +326,7 @@ class Tracker:
                 memory = self.model.add_objects(features, memory, len(new))
                 ids += new
             result = merge_mask(result, F.pad(downsample_ids(given, size), padding_of(*size)), ids)
-            soft = result[None, 1:]
+            soft = self._soft(result)
         if memory is not None:
             memory = self._write(features, memory, soft, rows)
             if seen:
@@ -359,10 +359,22 @@ class Tracker:
             features, memory, chunk=chunk, rows=rows, between=between
         )
         if decide:
-            soft, decided = decide_masks(log_odds, dtype=self.model.dtype)
+            soft, decided = decide_masks(log_odds, dtype=self._soft_type)
             return features.without_skips(), decided[0], soft, memory
         result = upsample(log_odds)[0].softmax(dim=0)
-        return features.without_skips(), result, result[None, 1:], memory
+        return features.without_skips(), result, self._soft(result), memory
+
+    @property
+    def _soft_type(self) -> torch.dtype:
+        """Of the soft masks that are remembered, whatever else a frame's result is wanted for.
+
+        On a GPU the network's: there they are what is read and written most.
+        """
+        return torch.float32 if self.model.device.type == "cpu" else self.model.dtype
+
+    def _soft(self, prob: Tensor) -> Tensor:
+        """(N + 1, H, W) probabilities -> soft masks (1, N, H, W)."""
+        return prob[None, 1:].to(self._soft_type)
 
     def _write(self, features: Features, memory: Memory, soft: Tensor, rows: int) -> Memory:
         between = self._between(rows)

@@ -51,9 +51,12 @@ def test_ids_may_be_any_integers(tiny: LiVOS, clip: list) -> None:
     assert set(np.unique(tracker.step_ids(clip[1][0]))) <= {-7, 0, 100_000}
 
 
-def test_step_and_step_ids_agree(tiny: LiVOS, clip: list) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_step_and_step_ids_agree(precision: str, clip: list) -> None:
+    """Masks do not depend on what else is asked for, in half precision neither."""
+    model = load_model("tiny", device="cpu", precision=precision)
     for size in (-1, 64):
-        one, other = Tracker(tiny, max_size=size), Tracker(tiny, max_size=size)
+        one, other = Tracker(model, max_size=size), Tracker(model, max_size=size)
         for t, (rgb, ids) in enumerate(clip):
             given = ids if t == 0 else None
             prob, decided = one.step(rgb, given), other.step_ids(rgb, given)
