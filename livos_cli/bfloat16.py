@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from contextlib import suppress
@@ -13,19 +12,16 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from livos_cli.errors import OutputError
 from livos_cli.files.atomic import read_own, write_whole
+from livos_cli.files.cache import cache_folder
 
-__all__ = ["GAIN", "gain", "known_gains"]
+__all__ = ["GAIN", "gain"]
 
 GAIN = 1.3  # times as fast as float32, from which on bfloat16 is taken
 MOST = 50  # machines that are remembered
 # A convolution as the network's are: 3x3, of the size that most of them have at 384 pixels.
 CHANNELS, HEIGHT, WIDTH, TURNS = 128, 24, 43, 5
-
-
-def known_gains() -> Path:
-    """The file that remembers what was measured on this machine."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "livos" / "bf16.json"
 
 
 @cache
@@ -38,14 +34,18 @@ def gain(machine: str) -> float:
         machine: what it depends on beside PyTorch's version: the processor's name.
     """
     # By the machine's name as well: processors of one name differ, and homes are shared.
+    try:
+        path = cache_folder() / "bf16.json"
+    except RuntimeError:  # no home, as of a service: nothing is remembered
+        return _measure()
     key = f"{platform.node()}, {machine}, PyTorch {torch.__version__}"
-    known = _read(known_gains())
+    known = _read(path)
     if key not in known:
         known = dict([*known.items()][1 - MOST :])
         known[key] = _measure()
-        with suppress(OSError):  # then it is measured each time
-            known_gains().parent.mkdir(parents=True, exist_ok=True)
-            write_whole(known_gains(), json.dumps(known, indent=1).encode())
+        with suppress(OSError, OutputError):  # then it is measured each time
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(known, indent=1).encode())
     return known[key]
 
 

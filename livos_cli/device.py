@@ -19,6 +19,7 @@ from livos_cli.options import PRECISIONS
 
 __all__ = [
     "device_name",
+    "fast_bfloat16",
     "bfloat16_gain",
     "forget_peak_memory",
     "give_back_memory",
@@ -68,6 +69,11 @@ def bfloat16_gain() -> float:
     return gain(_processor())
 
 
+def fast_bfloat16() -> bool:
+    """Whether that is enough to compute in it where nothing was said."""
+    return bfloat16_gain() >= GAIN
+
+
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """`auto`, `fp32`, `fp16` or `bf16` -> the network's dtype.
 
@@ -81,8 +87,7 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         if device.type == "cuda":
             return torch.float16
-        faster = device.type == "cpu" and bfloat16_gain() >= GAIN
-        return torch.bfloat16 if faster else torch.float32
+        return torch.bfloat16 if device.type == "cpu" and fast_bfloat16() else torch.float32
     if name == "fp16" and device.type == "cpu":
         raise UsageError("fp16 is for GPUs; CPUs compute it slowly", "use --precision bf16 or fp32")
     return _DTYPES[name]

@@ -67,6 +67,23 @@ def test_where_nothing_can_be_remembered(place: Path, monkeypatch: pytest.Monkey
     assert bfloat16.gain("c") == 2.5
 
 
+def test_where_the_file_cannot_be_written(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "in the way").mkdir(parents=True)
+    monkeypatch.setattr(bfloat16, "_measure", lambda: 2.5)
+    assert bfloat16.gain("e") == 2.5
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", none)
+    monkeypatch.setattr(bfloat16, "_measure", lambda: 2.5)
+    bfloat16.gain.cache_clear()
+    assert bfloat16.gain("d") == 2.5
+
+
 @pytest.mark.parametrize(
     ("gain", "dtype"), [(0.17, torch.float32), (1.2, torch.float32), (1.9, torch.bfloat16)]
 )

@@ -117,8 +117,8 @@ class Propagation:
         return _Guide(self.masks, tracker, self.source.info, drops, way, self.warnings)
 
     def _uploaded(self) -> Generator[tuple[Frame, np.ndarray | Tensor]]:
-        live = not Address.of(self.video).repeatable
-        return upload_ahead(self.source, self.tracker.model.device, live=live)
+        ahead = Address.of(self.video).repeatable
+        return upload_ahead(self.source, self.tracker.model.device, ahead=ahead)
 
     def _check_used(self, used: set[int], *, any_object: bool) -> None:
         self.warnings += _unused(self.masks, used, any_object=any_object)

@@ -13,7 +13,7 @@ __all__ = ["upload_ahead"]
 
 
 def upload_ahead(
-    frames: Iterable[Frame], device: torch.device, *, live: bool
+    frames: Iterable[Frame], device: torch.device, *, ahead: bool
 ) -> Generator[tuple[Frame, np.ndarray | torch.Tensor]]:
     """Each frame with its picture where the network wants it.
 
@@ -23,10 +23,10 @@ def upload_ahead(
     Args:
         frames: a source, or what is like one.
         device: of the network.
-        live: frames come when they come, and the next one perhaps only when this one's result is
-            out: none is asked for ahead of that.
+        ahead: the next frame may be asked for before this one's result is out; of a live source
+            it may not come before.
     """
-    if live or device.type != "cuda":
+    if not ahead or device.type != "cuda":
         for frame in frames:
             yield frame, frame.rgb
         return

@@ -14,8 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from livos_cli.bfloat16 import GAIN
-from livos_cli.device import bfloat16_gain, memory_errors
+from livos_cli.device import fast_bfloat16, memory_errors
 from livos_cli.errors import InputError, LivosError, OutputError, UsageError
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.inference import lay_out_channels_last
@@ -179,7 +178,7 @@ class _Run:
             weight_decay=options.weight_decay,
         )
         self._autocast = options.precision == "bf16" or (
-            options.precision == "auto" and (world.device.type == "cuda" or bfloat16_gain() >= GAIN)
+            options.precision == "auto" and (world.device.type == "cuda" or fast_bfloat16())
         )
         # Beside its options, what makes a run what it is.
         self._context = {"data": data, "processes": world.size, "bf16": self._autocast}

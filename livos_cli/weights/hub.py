@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from livos_cli.errors import WeightsError
 from livos_cli.files.atomic import replacing
+from livos_cli.files.cache import cache_folder
 from livos_cli.files.outside import inner_path
 from livos_cli.weights.registry import HUB_VARIABLE, Entry
 
@@ -188,8 +188,7 @@ def _from_mirror(mirror: HubFile, name: str) -> Path:
 
 def drive_cache(entry: Entry) -> Path:
     """Where a file from Google Drive is kept, once it has come."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "livos"
-    return cache / f"{entry.name}.pth"
+    return cache_folder() / f"{entry.name}.pth"
 
 
 def _from_drive(entry: Entry) -> Path:

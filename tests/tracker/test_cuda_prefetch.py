@@ -26,7 +26,7 @@ def test_a_live_source_is_asked_for_no_frame_ahead() -> None:
             given.append(index)
             yield Frame(index, index, 0.0, np.zeros((4, 4, 3), np.uint8))
 
-    for frame, _ in upload_ahead(source(), torch.device("cuda"), live=True):
+    for frame, _ in upload_ahead(source(), torch.device("cuda"), ahead=False):
         assert given == list(range(frame.index + 1))
 
 
@@ -39,13 +39,13 @@ def test_pipes_are_live_and_files_are_not(
     mask = write_png(tmp_path / "m.png", made[0][1], "gray")
     seen = []
 
-    def spy(frames: object, device: torch.device, *, live: bool) -> object:
-        seen.append(live)
-        return upload_ahead(frames, device, live=live)  # type: ignore[arg-type]
+    def spy(frames: object, device: torch.device, *, ahead: bool) -> object:
+        seen.append(ahead)
+        return upload_ahead(frames, device, ahead=ahead)  # type: ignore[arg-type]
 
     monkeypatch.setattr(propagate, "upload_ahead", spy)
     if piped:
         monkeypatch.setattr("sys.stdin", video.open("rb"))
     found = list(segment("-" if piped else video, mask, model=tiny))
     assert len(found) == 3
-    assert seen == [piped]
+    assert seen == [not piped]
