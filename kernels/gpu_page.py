@@ -13,6 +13,7 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 GIB = 2**30
 Row = dict[str, Any]
+SPEEDS = ("reference", "budgets", "expandable segments")  # parts beside those that say so
 
 
 def table(*columns: str) -> Iterator[str]:
@@ -30,17 +31,16 @@ def cells(*values: object) -> str:
 
 def speeds(parts: dict[str, Row]) -> Iterator[str]:
     """Frames a second and memory."""
-    named = [name for name in parts if name.startswith("speed") or name in ("reference", "budgets")]
+    named = [name for name in parts if name.startswith("speed") or name in SPEEDS]
     rows = [row for name in named for row in parts[name]["rows"] if not row.get("problem")]
     if not rows:
         return
     yield from ("", "## Speed and memory")
-    yield from table("run", "frames/s", "file to file", "peak GiB", "first two, s")
+    yield from table("run", "frames/s", "file to file", "GiB allocated", "reserved", "first two, s")
     for row in rows:
-        peak = row["peak"] / GIB
-        yield cells(
-            row["name"], row["model_fps"], row["end_to_end_fps"], peak, row.get("first_frames")
-        )
+        held = (row["peak"] / GIB, (row.get("reserved") or 0) / GIB or None)
+        fps = (row["model_fps"], row["end_to_end_fps"])
+        yield cells(row["name"], *fps, *held, row.get("first_frames"))
     for part in ("long", "softmax"):
         for row in parts.get(part, {}).get("rows", ()):
             held = ", ".join(

@@ -208,7 +208,7 @@ class SegmentOptions:
         max_size: shorter side for the network, in pixels; None: the weights', -1: native.
         chunk_objects: objects at a time, 0 for all.
         memory_budget: bytes for the network, its weights counted; None: a share of what is free.
-        cuda_graphs: on CUDA, replay a frame's work as one graph.
+        cuda_graphs: on CUDA, replay a frame's work as one graph where there is memory for it.
         start: first frame.
         end: first frame not wanted.
         allow_truncated: keep what decodes of a damaged file.
@@ -234,7 +234,7 @@ class SegmentOptions:
     max_size: int | None = None
     chunk_objects: int = 0
     memory_budget: int | None = None
-    cuda_graphs: bool = False
+    cuda_graphs: bool = True
     start: Position | None = None
     end: Position | None = None
     allow_truncated: bool = False

@@ -3,7 +3,8 @@
 `count_key` and `update_state` are the matching: measure a frame's key by those before, then add
 the frame to a constant-size state. Between them the state is read: one product, of any key with the
 state divided by the norm, which is left to whoever has more to multiply it with.
-`gated_recurrent_update` renews the sensory memory; `decide_masks` turns log-odds into masks.
+`gated_recurrent_update` renews the sensory memory; `decide_masks` turns log-odds into masks;
+`finish_convolution` adds what follows a convolution.
 
 Letters: B batch, N objects, G groups of objects that entered together, K key channels, V value
 channels, S sensory channels, h w the frame's size at 1/16, M objects and a background, H W the
@@ -32,15 +33,18 @@ from torch import Tensor
 from livos_kernels import reference
 
 __all__ = [
+    "ACTIVATIONS",
     "Backend",
     "count_key",
     "decide_masks",
+    "finish_convolution",
     "gated_recurrent_update",
     "update_state",
 ]
 
 Backend = Literal["auto", "torch", "triton"]
 BACKENDS = ("auto", "torch", "triton")
+ACTIVATIONS = ("none", "relu", "relu6", "gelu")
 OLDEST_DEVICE = (8, 0)  # compute capability: tensor cores with TF32
 
 log = logging.getLogger(__name__)
@@ -228,6 +232,41 @@ def gated_recurrent_update(
         return kernels.gated_recurrent_update(gates_BNCHW, sensory_BNSHW)
     with torch.autocast(gates_BNCHW.device.type, enabled=False):
         return reference.gated_recurrent_update(gates_BNCHW, sensory_BNSHW)
+
+
+def finish_convolution(
+    map_BCHW: Tensor,
+    bias_C: Tensor,
+    added_BCHW: Tensor | None = None,
+    activation: str = "none",
+    *,
+    backend: Backend = "auto",
+) -> Tensor:
+    """What follows a convolution that was made without its bias, in place and in one pass.
+
+    Args:
+        map_BCHW: (B, C, h, w), any float type, dense; becomes activation(map + bias + added).
+        bias_C: (C,), any float type.
+        added_BCHW: (B, C, h, w), such as a shortcut; None for nothing.
+        activation: one of `ACTIVATIONS`.
+        backend: see the package.
+
+    Returns:
+        `map_BCHW`. Sums are float32, rounded once.
+
+    Raises:
+        ValueError: shapes that do not fit each other, or another activation.
+        RuntimeError: a backend that cannot run here.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
+    _check("bias", bias_C, (map_BCHW.shape[1],), single=False)
+    if added_BCHW is not None:
+        _check("added", added_BCHW, tuple(map_BCHW.shape), single=False)
+    more = [] if added_BCHW is None else [added_BCHW]
+    kernels = _kernels(backend, map_BCHW, bias_C, *more)
+    module = reference if kernels is None else kernels
+    return module.finish_convolution(map_BCHW, bias_C, added_BCHW, activation)
 
 
 def decide_masks(

@@ -7,11 +7,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from livos_kernels.maps import empty_like, on_device, pixels_of
+from livos_kernels.maps import alignment, empty_like, on_device, pixels_of
 
 __all__ = ["count_key"]
 
-COUNT_PIXELS = 128  # a program
+COUNT_PIXELS, COUNT_WARPS = 32, 8  # a program
 
 
 @triton.jit(do_not_specialize=["pixels", "groups", "key_b", "old_b", "old_g", "new_b", "new_g"])
@@ -21,7 +21,7 @@ def _count_kernel(
     new, new_b, new_g, new_k, new_p,
     decay, partial,
     pixels, channels, groups,
-    HAS_DECAY: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_K: tl.constexpr,
+    HAS_DECAY: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_K: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """New key sum, and a block's part of the norm: the sum of key times the old key sum."""
     b = (tl.program_id(1) // groups).to(tl.int64)
@@ -29,13 +29,16 @@ def _count_kernel(
     p = (tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P))[:, None]
     k = tl.arange(0, BLOCK_K).to(tl.int64)[None, :]
     inside = (p < pixels) & (k < channels)
-    now = tl.load(key + b * key_b + p * key_p + k * key_k, mask=inside, other=0.0).to(tl.float32)
-    total = tl.load(old + b * old_b + g * old_g + p * old_p + k * old_k, mask=inside, other=0.0)
+    key += tl.multiple_of(b * key_b, ALIGN)
+    old += tl.multiple_of(b * old_b + g * old_g, ALIGN)
+    new += tl.multiple_of(b * new_b + g * new_g, ALIGN)
+    now = tl.load(key + p * key_p + k * key_k, mask=inside, other=0.0).to(tl.float32)
+    total = tl.load(old + p * old_p + k * old_k, mask=inside, other=0.0)
     norm = tl.sum(tl.sum(now * total, axis=1), axis=0)
     tl.store(partial + tl.program_id(1).to(tl.int64) * tl.num_programs(0) + tl.program_id(0), norm)
     if HAS_DECAY:
         total = total * tl.load(decay + b)
-    tl.store(new + b * new_b + g * new_g + p * new_p + k * new_k, total + now, mask=inside)
+    tl.store(new + p * new_p + k * new_k, total + now, mask=inside)
 
 
 def count_key(
@@ -56,6 +59,7 @@ def count_key(
             key, *key.stride(), old, *old.stride(), new, *new.stride(), decay, partial,
             pixels, channels, groups,
             HAS_DECAY=decay_B is not None, BLOCK_P=COUNT_PIXELS,
-            BLOCK_K=max(16, triton.next_power_of_2(channels)), num_warps=8,
+            BLOCK_K=max(16, triton.next_power_of_2(channels)), ALIGN=alignment(key, old, new),
+            num_warps=COUNT_WARPS,
         )  # fmt: skip
     return partial.sum(dim=1).view(batch, groups), new_sum

@@ -11,7 +11,7 @@ from livos_kernels.maps import on_device
 
 __all__ = ["decide_masks"]
 
-DECIDE_COLUMNS = 256
+DECIDE_COLUMNS = 512  # four neighbours a thread, whose results are stored at once
 
 
 @triton.jit

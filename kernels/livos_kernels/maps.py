@@ -8,7 +8,7 @@ import torch
 import triton
 from torch import Tensor
 
-__all__ = ["DOT", "empty_like", "interpreted", "on_device", "pixels_of"]
+__all__ = ["DOT", "alignment", "empty_like", "interpreted", "on_device", "pixels_of"]
 
 # Products of float32 on tensor cores, as three of TF32: as precise as float32 to its last bits.
 DOT = "tf32x3"
@@ -45,6 +45,18 @@ def pixels_of(map_: Tensor) -> Tensor:
     return map_.as_strided(
         (*size, map_.shape[-2] * map_.shape[-1]), (*stride, map_.stride(-1)), map_.storage_offset()
     )
+
+
+def alignment(*maps: Tensor) -> int:
+    """What all steps from image to image and from object to object are multiples of: 8 or 1.
+
+    Triton loads several values at once where it knows that their address allows it. Of strides
+    that are not specialised it knows nothing, so the kernels are told.
+
+    Args:
+        maps: (..., C, P), from `pixels_of`.
+    """
+    return 8 if all(step % 8 == 0 for map_ in maps for step in map_.stride()[:-2]) else 1
 
 
 def empty_like(map_: Tensor, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -11,7 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["count_key", "decide_masks", "gated_recurrent_update", "update_state"]
+__all__ = [
+    "count_key",
+    "decide_masks",
+    "finish_convolution",
+    "gated_recurrent_update",
+    "update_state",
+]
 
 SCALE = 4  # from the decoder's size to the frame's
 STRIP_VALUES = 1 << 22  # float32 values that decide_masks holds at a time, about
@@ -44,6 +50,20 @@ def gated_recurrent_update(gates_BNCHW: Tensor, sensory_BNSHW: Tensor) -> Tensor
     update = update.sigmoid()
     kept = forget.sigmoid() * sensory_BNSHW.float() * (1 - update)
     return (kept + update * new.tanh()).to(sensory_BNSHW.dtype)
+
+
+def finish_convolution(
+    map_BCHW: Tensor, bias_C: Tensor, added_BCHW: Tensor | None, activation: str
+) -> Tensor:
+    """activation(map + bias + added), rounded once."""
+    out = map_BCHW.float() + bias_C.float()[:, None, None]
+    if added_BCHW is not None:
+        out = out + added_BCHW.float()
+    if activation == "gelu":
+        out = F.gelu(out)
+    elif activation != "none":
+        out = out.clamp(0, 6 if activation == "relu6" else None)
+    return map_BCHW.copy_(out)
 
 
 def decide_masks(log_odds_BMHW: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from livos_kernels.maps import empty_like, on_device, pixels_of
+from livos_kernels.maps import alignment, empty_like, on_device, pixels_of
 
 __all__ = ["gated_recurrent_update"]
 
@@ -44,7 +44,7 @@ def _gate_kernel(
     old, old_b, old_n, old_c, old_p,
     out, out_b, out_n, out_c, out_p,
     pixels, channels, objects,
-    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, ALIGN: tl.constexpr,
 ):  # fmt: skip
     """forget * sensory * (1 - update) + update * new, element by element."""
     b = (tl.program_id(2) // objects).to(tl.int64)
@@ -52,21 +52,17 @@ def _gate_kernel(
     p = (tl.program_id(0).to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P))[:, None]
     c = (tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C).to(tl.int64))[None, :]
     inside = (p < pixels) & (c < channels)
-    gates += b * gates_b + n * gates_n
+    gates += tl.multiple_of(b * gates_b + n * gates_n, ALIGN)
+    old += tl.multiple_of(b * old_b + n * old_n, ALIGN)
+    out += tl.multiple_of(b * out_b + n * out_n, ALIGN)
     where = p * gates_p + c * gates_c
     step = channels.to(tl.int64) * gates_c
     forget = _sigmoid(tl.load(gates + where, mask=inside, other=0.0).to(tl.float32))
     update = _sigmoid(tl.load(gates + where + step, mask=inside, other=0.0).to(tl.float32))
     new = _tanh(tl.load(gates + where + 2 * step, mask=inside, other=0.0).to(tl.float32))
-    before = tl.load(
-        old + b * old_b + n * old_n + p * old_p + c * old_c, mask=inside, other=0.0
-    ).to(tl.float32)
+    before = tl.load(old + p * old_p + c * old_c, mask=inside, other=0.0).to(tl.float32)
     after = forget * before * (1.0 - update) + update * new
-    tl.store(
-        out + b * out_b + n * out_n + p * out_p + c * out_c,
-        after.to(out.dtype.element_ty),
-        mask=inside,
-    )
+    tl.store(out + p * out_p + c * out_c, after.to(out.dtype.element_ty), mask=inside)
 
 
 def gated_recurrent_update(gates_BNCHW: Tensor, sensory_BNSHW: Tensor) -> Tensor:
@@ -85,6 +81,7 @@ def gated_recurrent_update(gates_BNCHW: Tensor, sensory_BNSHW: Tensor) -> Tensor
         _gate_kernel[grid](
             gates, *gates.stride(), old, *old.stride(), after, *after.stride(),
             pixels, channels, objects,
-            BLOCK_P=GATE_PIXELS, BLOCK_C=GATE_CHANNELS, num_warps=4,
+            BLOCK_P=GATE_PIXELS, BLOCK_C=GATE_CHANNELS, ALIGN=alignment(gates, old, after),
+            num_warps=4,
         )  # fmt: skip
     return new

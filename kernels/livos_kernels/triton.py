@@ -13,8 +13,16 @@ specialised: it would be half a second of compiling in the middle of a video.
 
 from livos_kernels.count import count_key
 from livos_kernels.decide import decide_masks
+from livos_kernels.finish import finish_convolution
 from livos_kernels.maps import interpreted
 from livos_kernels.sensory import gated_recurrent_update
 from livos_kernels.update import update_state
 
-__all__ = ["count_key", "decide_masks", "gated_recurrent_update", "interpreted", "update_state"]
+__all__ = [
+    "count_key",
+    "decide_masks",
+    "finish_convolution",
+    "gated_recurrent_update",
+    "interpreted",
+    "update_state",
+]

@@ -101,7 +101,8 @@ def _build(setting: Setting) -> TimedLiVOS:
 
 def _tracker(model: LiVOS, setting: Setting) -> Tracker:
     budget = setting.budget if setting.mode == "livos" else UNLIMITED
-    return Tracker(model, max_size=-1, memory_budget=budget, graphs=setting.graphs)
+    graphs = None if setting.graphs and setting.mode == "livos" else False
+    return Tracker(model, max_size=-1, memory_budget=budget, graphs=graphs)
 
 
 def _measure(setting: Setting, result: Measured) -> None:
@@ -115,8 +116,9 @@ def _measure(setting: Setting, result: Measured) -> None:
     times: list[float] = []
     every = max(1, setting.frames // SAMPLES)
     for index in range(setting.frames + 1):
+        frame = np.ascontiguousarray(scene.frame(index))  # as a decoder gives it
         started = time.perf_counter()
-        tracker.step_ids(scene.frame(index), scene.mask if index == 0 else None)
+        tracker.step_ids(frame, scene.mask if index == 0 else None)
         seconds = time.perf_counter() - started  # the result is on the CPU: all has been done
         held = held_memory(device)
         if index > min(WARM_UP, setting.frames - 1):
@@ -151,8 +153,9 @@ def _stages(model: TimedLiVOS, tracker: Tracker, scene: Scene) -> dict[str, floa
     parts: dict[str, list[float]] = {}
     with timed(model) as clock:
         for index in range(STAGE_FRAMES + 1):
+            frame = np.ascontiguousarray(scene.frame(index))
             clock.start()
-            tracker.step_ids(scene.frame(index), scene.mask if index == 0 else None)
+            tracker.step_ids(frame, scene.mask if index == 0 else None)
             for name, spent in clock.spent.items() if index else ():
                 parts.setdefault(name, []).append(spent)
     return {name: median(spent) for name, spent in parts.items()}

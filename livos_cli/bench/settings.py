@@ -37,7 +37,7 @@ class Setting:
     budget: int | None = None  # bytes for the network; None: auto
     every: int = 5  # softmax: every how many frames one is remembered
     files: bool = True  # also from a video file to a mask file
-    graphs: bool = False  # CUDA graphs
+    graphs: bool = True  # CUDA graphs, on CUDA
     threads: int = 0  # CPU threads, 0 for PyTorch's choice
 
 

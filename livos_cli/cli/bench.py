@@ -58,8 +58,11 @@ def bench(
     memory_budget: MemoryBudget = None,
     long: Annotated[bool, typer.Option("--long", help="Run 10,000 frames.")] = False,
     graphs: Annotated[
-        bool, typer.Option("--cuda-graphs", help="Replay frames as CUDA graphs.")
-    ] = False,
+        bool,
+        typer.Option(
+            "--cuda-graphs/--no-cuda-graphs", help="On CUDA, replay a frame's work as one graph."
+        ),
+    ] = True,
     files: Annotated[
         bool,
         typer.Option("--files/--no-files", help="Also measure from a video file to a mask file."),

@@ -21,7 +21,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     ),
     "Weights, device, memory": (
         "weights", "device", "precision", "max_size", "memory_budget", "chunk_objects",
-        "checkpoint",
+        "cuda_graphs", "checkpoint",
     ),
     "Many videos, many devices": (
         "listed", "recursive", "dry_run", "fail_fast", "report", "engine", "address",

@@ -63,6 +63,7 @@ def segment(
     refine: option.Refine = False,
     trust_mask: option.TrustMask = False,
     chunk_objects: option.ChunkObjects = 0,
+    cuda_graphs: option.CudaGraphs = True,
     memory_budget: MemoryBudget = None,
     allow_truncated: option.AllowTruncated = False,
     latency_first: option.LatencyFirst = False,
@@ -100,6 +101,7 @@ def segment(
     options = SegmentOptions(
         max_size=max_size,
         chunk_objects=chunk_objects,
+        cuda_graphs=cuda_graphs,
         memory_budget=parse_bytes(memory_budget) if memory_budget else None,
         start=Position.parse(start, "--start") if start else None,
         end=Position.parse(end, "--end") if end else None,

@@ -113,6 +113,13 @@ TrustMask = Annotated[
         "middle, or has very many colours.",
     ),
 ]
+CudaGraphs = Annotated[
+    bool,
+    typer.Option(
+        "--cuda-graphs/--no-cuda-graphs",
+        help="On CUDA, replay a frame's work as one graph: faster, more memory, the same masks.",
+    ),
+]
 ChunkObjects = Annotated[
     int, typer.Option(help="Compute this many objects at a time, to save memory; 0 for all.", min=0)
 ]

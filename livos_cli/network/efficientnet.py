@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from livos_cli.network.convolve import convolve
 
 __all__ = ["ALL_TAPS", "EfficientNetLite0", "remap_lite0"]
 
@@ -32,15 +33,15 @@ class SameConv2d(nn.Conv2d):
     def __init__(
         self, width_in: int, width_out: int, kernel: int, stride: int = 1, groups: int = 1
     ) -> None:
-        self._skip = stride - 1
-        padding = kernel // 2 + self._skip
+        self.cut = stride - 1
+        padding = kernel // 2 + self.cut
         super().__init__(
             width_in, width_out, kernel, stride, padding=padding, groups=groups, bias=False
         )
 
     def forward(self, x: Tensor) -> Tensor:
         out = super().forward(x)
-        return out[..., self._skip :, self._skip :] if self._skip else out
+        return out[..., self.cut :, self.cut :] if self.cut else out
 
 
 class InvertedResidual(nn.Module):
@@ -60,10 +61,9 @@ class InvertedResidual(nn.Module):
         self.bn3 = nn.BatchNorm2d(width, eps=EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu6(self.bn1(self.conv1(x)), inplace=True) if self.widens else x
-        out = F.relu6(self.bn2(self.conv2(out)))  # makes one piece of what was cut
-        out = self.bn3(self.conv3(out))
-        return x + out if self.adds else out
+        out = convolve(self.conv1, x, "relu6", norm=self.bn1) if self.widens else x
+        out = convolve(self.conv2, out, "relu6", norm=self.bn2)
+        return convolve(self.conv3, out, norm=self.bn3, added=x if self.adds else None)
 
 
 class EfficientNetLite0(nn.Module):
@@ -86,7 +86,7 @@ class EfficientNetLite0(nn.Module):
 
         With `ALL_TAPS`, 16 channels at 1/2 come last.
         """
-        x = F.relu6(self.bn1(self.conv1(x)))
+        x = convolve(self.conv1, x, "relu6", norm=self.bn1)
         features: list[Tensor] = []
         for index, stage in enumerate(self.stages):
             x = stage(x)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from livos_cli.network.config import LiVOSConfig
+from livos_cli.network.convolve import convolve
 from livos_cli.network.layers import (
     Fuser,
     PositionalEncoding,
@@ -39,7 +40,7 @@ class KeyProjector(nn.Module):
         self.layer2 = nn.Conv2d(config.pixel, config.key, 3, padding=1)
 
     def forward(self, f16: Tensor) -> Tensor:
-        return self.layer2(self.layer1(f16))
+        return convolve(self.layer2, convolve(self.layer1, f16))
 
 
 class PixelProjector(nn.Module):
@@ -50,7 +51,7 @@ class PixelProjector(nn.Module):
         self.layer = nn.Conv2d(config.feature_widths[0], config.pixel, 1)
 
     def forward(self, f16: Tensor) -> Tensor:
-        return self.layer(f16)
+        return convolve(self.layer, f16)
 
 
 class GateProjector(nn.Module):
@@ -65,7 +66,7 @@ class GateProjector(nn.Module):
 
     def forward(self, f16: Tensor) -> Tensor:
         """-> (B, V, h, 1) float32."""
-        return self.layer(f16).sigmoid_().mean(dim=3, keepdim=True, dtype=torch.float32)
+        return convolve(self.layer, f16).sigmoid_().mean(dim=3, keepdim=True, dtype=torch.float32)
 
 
 class MaskEncoder(ResNet):

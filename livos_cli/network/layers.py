@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from livos_kernels import gated_recurrent_update
 from torch import Tensor, nn
 
+from livos_cli.network.convolve import convolve
 from livos_cli.network.strips import Strip, in_strips
 
 __all__ = [
@@ -98,7 +99,7 @@ class AttentionResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> the same shape."""
-        out = self.conv2(F.relu_(self.conv1(F.relu(x))))
+        out = convolve(self.conv2, convolve(self.conv1, F.relu(x), "relu"))
         attention = self.conv(out.mean(dim=(2, 3)).unsqueeze(1)).sigmoid()
         return torch.addcmul(x, out, attention.transpose(1, 2).unsqueeze(-1))
 
@@ -115,12 +116,12 @@ class Fuser(nn.Module):
 
     def forward(self, x_BCHW: Tensor, y_BNCHW: Tensor) -> Tensor:
         """-> (B, N, width, h, w)."""
-        y = self.y_transform(merge(y_BNCHW)).unflatten(0, y_BNCHW.shape[:2])
+        y = convolve(self.y_transform, merge(y_BNCHW)).unflatten(0, y_BNCHW.shape[:2])
         return self.join(x_BCHW, y)
 
     def join(self, x_BCHW: Tensor, y_BNCHW: Tensor) -> Tensor:
         """As `forward`, from a map that is transformed already, which it changes."""
-        y_BNCHW += self.x_transform(x_BCHW).unsqueeze(1)  # in place: keeps y's layout
+        y_BNCHW += convolve(self.x_transform, x_BCHW).unsqueeze(1)  # in place: keeps y's layout
         return self.layer2(self.layer1(merge(y_BNCHW))).unflatten(0, y_BNCHW.shape[:2])
 
 
@@ -139,7 +140,7 @@ class SensoryUpdater(nn.Module):
             old = strip.take(sensory_BNSHW)
             # Of four dimensions, so that it stays channels-last.
             joined = torch.cat([merge(strip.take(x_BNCHW)), merge(old)], dim=1)
-            gates = self.transform(joined).unflatten(0, outer)
+            gates = convolve(self.transform, joined).unflatten(0, outer)
             renewed = gated_recurrent_update(strip.keep(gates), strip.keep(old))
             return (merge(renewed),)
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from livos_cli.network.config import LiVOSConfig
+from livos_cli.network.convolve import convolve
 from livos_cli.network.layers import SensoryUpdater, area_average, joined, merge
 from livos_cli.network.strips import DECODER_HALO, Strip, in_strips
 
@@ -30,8 +31,9 @@ class UpsampleBlock(nn.Module):
         x = F.interpolate(merge(x_BNCHW), scale_factor=2, mode="bilinear")
         # In place, which keeps the layout: a sum of five dimensions would leave channels-last.
         x.unflatten(0, (batch, objects)).add_(skip_BCHW.unsqueeze(1))
-        branch = F.gelu(self.conv2(F.gelu(self.conv1(x))))
-        branch += self.linear_proj(x)
+        branch = convolve(self.conv2, convolve(self.conv1, x, "gelu"), "gelu")
+        proj = self.linear_proj
+        branch += convolve(proj, x) if isinstance(proj, nn.Conv2d) else x
         return branch.unflatten(0, (batch, objects))
 
 
@@ -49,9 +51,9 @@ class DecoderSensoryUpdater(SensoryUpdater):
         """What the memory is renewed from, (B * N, S, h, w)."""
         fine = [merge(area_average(v4, 4)), area_average(logits, 4).flatten(0, 1)[:, None]]
         return (
-            self.g16_conv(merge(v16))
-            + self.g8_conv(merge(area_average(v8, 2)))
-            + self.g4_conv(joined(fine, self.g4_conv.weight.shape[1]))
+            convolve(self.g16_conv, merge(v16))
+            + convolve(self.g8_conv, merge(area_average(v8, 2)))
+            + convolve(self.g4_conv, joined(fine, self.g4_conv.weight.shape[1]))
         )
 
 
@@ -71,7 +73,7 @@ class MaskDecoder(nn.Module):
 
     def project(self, f8: Tensor, f4: Tensor) -> tuple[Tensor, Tensor]:
         """Image features at 1/8 and 1/4 -> the skips, once a frame for all objects."""
-        return self.linear_proj_f8(f8), self.linear_proj_f4(f4)
+        return convolve(self.linear_proj_f8, f8), convolve(self.linear_proj_f4, f4)
 
     def decode(
         self, v16: Tensor, skip8: Tensor, skip4: Tensor, sensory: Tensor, rows: int

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from livos_cli.network.config import LiVOSConfig
+from livos_cli.network.convolve import convolve
 from livos_cli.network.layers import (
     AttentionResBlock,
     Fuser,
@@ -258,9 +259,9 @@ class ObjectTransformer(nn.Module):
         queries = self.query_init.weight + self.summary_to_query_init(values)
         query_pos = self.query_emb.weight + self.summary_to_query_emb(values)
         feature = merge(pixel_BNCHW)
-        pixels = as_sequence(self.pixel_init_proj(feature))
+        pixels = as_sequence(convolve(self.pixel_init_proj, feature))
         position = self.spatial_pe(height, width)
-        pixel_pos = as_sequence(self.pixel_emb_proj(feature))
+        pixel_pos = as_sequence(convolve(self.pixel_emb_proj, feature))
         pixel_pos = pixel_pos + position.to(pixel_pos.dtype)
         del feature, pixel_BNCHW, position
         for index, block in enumerate(self.blocks):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from livos_cli.network.convolve import convolve
 
 __all__ = ["BasicBlock", "Bottleneck", "ResNet", "block_of", "fold_batch_norm"]
 
@@ -27,10 +28,9 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(width_in, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu_(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        out += x if self.downsample is None else self.downsample(x)
-        return F.relu_(out)
+        out = convolve(self.conv1, x, "relu", norm=self.bn1)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return convolve(self.conv2, out, "relu", norm=self.bn2, added=shortcut)
 
 
 class Bottleneck(nn.Module):
@@ -49,11 +49,10 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(width_in, width * self.expansion, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu_(self.bn1(self.conv1(x)))
-        out = F.relu_(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        out += x if self.downsample is None else self.downsample(x)
-        return F.relu_(out)
+        out = convolve(self.conv1, x, "relu", norm=self.bn1)
+        out = convolve(self.conv2, out, "relu", norm=self.bn2)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return convolve(self.conv3, out, "relu", norm=self.bn3, added=shortcut)
 
 
 def _shortcut(width_in: int, width_out: int, stride: int) -> nn.Sequential | None:
@@ -98,7 +97,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, C, H, W) -> features at 1/16, 1/8 and 1/4."""
-        x = self.maxpool(F.relu_(self.bn1(self.conv1(x))))
+        x = self.maxpool(convolve(self.conv1, x, "relu", norm=self.bn1))
         f4 = self.layer1(x)
         f8 = self.layer2(f4)
         return self.layer3(f8), f8, f4
@@ -120,6 +119,20 @@ def fold_batch_norm(network: nn.Module) -> None:
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
                 setattr(module, norm_name, nn.Identity())
+    for block in network.modules():
+        if isinstance(block, (BasicBlock, Bottleneck)) and block.downsample is not None:
+            _move_bias(block)
+
+
+def _move_bias(block: BasicBlock | Bottleneck) -> None:
+    """From the shortcut to the convolution that it is added to."""
+    assert block.downsample is not None
+    last = block.conv3 if isinstance(block, Bottleneck) else block.conv2
+    shortcut = block.downsample[0]
+    assert isinstance(shortcut, nn.Conv2d)
+    if last.bias is not None and shortcut.bias is not None:
+        last.bias.data += shortcut.bias.data
+        shortcut.bias = None
 
 
 def block_of(name: str) -> type[BasicBlock] | type[Bottleneck]:

@@ -53,7 +53,7 @@ def make_tracker(model: LiVOS, options: SegmentOptions) -> Tracker:
             max_size=options.max_size,
             chunk_objects=options.chunk_objects,
             memory_budget=options.memory_budget,
-            graphs=options.cuda_graphs,
+            graphs=None if options.cuda_graphs else False,
         )
     except ValueError as error:
         raise UsageError(str(error), "see `livos segment --help`") from None

@@ -235,8 +235,7 @@ class _Loop:
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            if not inputs.options.cuda_graphs:  # whose buffers may be half-written
-                self._save_progress()
+            self._save_progress()
             if isinstance(error, LivosError):  # a sink's, which says what for
                 raise
             where = f"on {inputs.model.device} at frame {self._frames + self._back}"

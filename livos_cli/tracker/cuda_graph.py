@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,8 @@ from livos_cli.network.livos import Memory
 
 __all__ = ["StepGraph"]
 
-Step = Callable[[Tensor, Memory], tuple[Any, Memory]]
+Result = tuple[Tensor | None, ...]
+Step = Callable[[Tensor, Memory], tuple[Result, Memory]]
 WARM_UP = 3  # runs before the capture, in which libraries choose and allocate what they need
 
 
@@ -25,8 +25,7 @@ class StepGraph:
     is valid for one size of frame and one set of objects: see `fits`.
 
     Args:
-        step: from a frame and a memory to a result (tensors) and a new memory, without side
-            effects.
+        step: from a frame and a memory to results and a new memory, without side effects.
         image: a frame, for its shape and type.
         memory: a memory, likewise.
         decide: what the step was made for.
@@ -37,7 +36,7 @@ class StepGraph:
         self._step = step
         self._image = image.clone()
         self.memory = _map(torch.clone, memory)
-        self._result: Any = None
+        self._result: Result = ()
         self._graph: torch.cuda.CUDAGraph | None = None
         if image.is_cuda:
             self._capture()
@@ -49,16 +48,25 @@ class StepGraph:
         same = all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)
         return same and decide == self._decide
 
-    def run(self, image: Tensor, memory: Memory) -> Any:
-        """One frame: the result, which the next overwrites; `self.memory` is the new memory."""
+    def run(self, image: Tensor, memory: Memory) -> Result:
+        """One frame: the result, which no other frame overwrites; `self.memory` is the new memory.
+
+        Whatever may run out of memory comes before the old memory is overwritten.
+        """
         self._image.copy_(image)
+        if self._graph is None:
+            if memory is not self.memory:
+                _copy(memory, self.memory)
+            self._body()
+            return self._result
+        kept = tuple(None if one is None else torch.empty_like(one) for one in self._result)
         if memory is not self.memory:
             _copy(memory, self.memory)
-        if self._graph is None:
-            self._body()
-        else:
-            self._graph.replay()
-        return self._result
+        self._graph.replay()
+        for mine, one in zip(kept, self._result, strict=True):
+            if mine is not None and one is not None:
+                mine.copy_(one)
+        return kept
 
     def _body(self) -> None:
         result, new = self._step(self._image, self.memory)
@@ -75,7 +83,11 @@ class StepGraph:
         torch.cuda.current_stream(device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         # The capture's stream is one of the current device, which need not be the frame's.
-        with torch.cuda.device(device), torch.cuda.graph(graph):
+        with (
+            torch.cuda.device(device),
+            # Other threads may go on with what is theirs, such as uploads.
+            torch.cuda.graph(graph, capture_error_mode="thread_local"),
+        ):
             self._body()
         self._graph = graph
 

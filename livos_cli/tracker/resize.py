@@ -133,7 +133,7 @@ def decide_ids(
         channels = _likeliest_on_cpu(prob.numpy(), size)
     else:
         channels = _likeliest(prob, size).cpu().numpy()
-    decided = _named(channels, np.array([0, *ids], id_type(ids)))
+    decided = named(channels, np.array([0, *ids], id_type(ids)))
     if given_HW is not None:
         given = given_HW.cpu().numpy()
         for object_id in ids_in(given_HW):
@@ -144,7 +144,7 @@ def decide_ids(
     return decided
 
 
-def _named(channels: np.ndarray, names: np.ndarray) -> np.ndarray:
+def named(channels: np.ndarray, names: np.ndarray) -> np.ndarray:
     """Each channel's index replaced by its id."""
     if names.dtype != np.uint8 or channels.dtype != np.uint8:
         return names[channels]

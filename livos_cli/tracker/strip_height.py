@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from livos_cli.device import memory_to_use
 from livos_cli.errors import InputError
 from livos_cli.network.budget import FEWEST_ROWS, rows_within, working_memory
@@ -61,6 +63,20 @@ class StripHeight:
         if self.at_most:
             rows = min(rows or height, self.at_most)
         return rows
+
+    def fits_twice(self, size: Sequence[int], objects: int) -> bool:
+        """Whether there is memory for a frame beside what a CUDA graph holds for another.
+
+        Args:
+            size: of the frame in pixels, height and width, multiples of 16.
+            objects: followed.
+        """
+        assert self._budget is not None  # `rows` comes first
+        config, itemsize = self._model.config, self._model.dtype.itemsize
+        height, width = (side // STRIDE for side in size)
+        frame = (height, width, max(1, objects), itemsize)
+        need = working_memory(config, *frame, chunk=self._chunk)
+        return 2 * need <= self._budget - self._weights
 
     def halve(self, rows: int, height: int) -> int:
         """Memory ran out with so many rows, 0 for all of `height`: from now on at most half.

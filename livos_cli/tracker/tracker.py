@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from livos_cli.network.layers import upsample
 from livos_cli.network.livos import Features, LiVOS, Memory
 from livos_cli.network.strips import STRIDE
 from livos_cli.tracker.certainty import Certainty, describe
-from livos_cli.tracker.cuda_graph import StepGraph
+from livos_cli.tracker.cuda_graph import Result, StepGraph
 from livos_cli.tracker.inputs import frame_tensor, mask_tensor
 from livos_cli.tracker.resize import (
     decide_ids,
@@ -29,6 +28,7 @@ from livos_cli.tracker.resize import (
     ids_in,
     matte_of,
     merge_mask,
+    named,
     padding_of,
     working_size,
 )
@@ -56,7 +56,8 @@ class Tracker:
             it is computed in horizontal strips; the result is the same to rounding. None: a share
             of what the device has free at the first frame.
         graphs: replay the work of a frame that brings no mask as one CUDA graph, captured again
-            when size or objects change. The result is the same.
+            when size or objects change. The result is the same to the bit. None: on CUDA, where
+            the memory is enough for it.
 
     Examples:
         >>> import numpy as np
@@ -77,7 +78,7 @@ class Tracker:
         max_size: int | None = None,
         chunk_objects: int = 0,
         memory_budget: int | None = None,
-        graphs: bool = False,
+        graphs: bool | None = None,
     ) -> None:
         if chunk_objects < 0:
             raise ValueError(f"chunk_objects must be 0 (all) or more, not {chunk_objects}")
@@ -89,7 +90,7 @@ class Tracker:
         self._strips = StripHeight(self.model, memory_budget, chunk_objects)
         self._rows_now = 0
         self._frames = 0
-        self._graphs = graphs
+        self._graphs = self.model.device.type == "cuda" if graphs is None else graphs
         self._graph: StepGraph | None = None
         self._ids: list[int] = []
         self._memory: Memory | None = None
@@ -175,7 +176,7 @@ class Tracker:
         result, given = self._advance(frame, mask, decide=True)
         if result.dtype == torch.uint8:
             names: np.ndarray = np.array([0, *self._ids], id_type(self._ids))
-            return names[result.cpu().numpy()]
+            return named(result.cpu().numpy(), names)
         return decide_ids(result, self._ids, self._size(), given)
 
     @torch.inference_mode()
@@ -314,7 +315,9 @@ class Tracker:
         """All of a frame, padded; renews the memory."""
         self._rows_now = rows
         if self._graphs and given is None and not rows and self._memory is not None:
-            return self._replay(image, self._memory, decide=decide)
+            if self._strips.fits_twice(image.shape[-2:], len(self._ids)):
+                return self._replay(image, self._memory, decide=decide)
+            self._graph = None
         features, result, soft, memory = self._read(image, self._memory, rows, decide=decide)
         ids, described = list(self._ids), None
         seen = [] if given is None else [i for i in ids_in(given) if i]
@@ -396,7 +399,7 @@ class Tracker:
         """A frame without a mask, on static buffers."""
         if self._graph is None or not self._graph.fits(image, memory, decide=decide):
 
-            def step(image: Tensor, memory: Memory) -> tuple[Any, Memory]:
+            def step(image: Tensor, memory: Memory) -> tuple[Result, Memory]:
                 features, result, soft, read = self._read(image, memory, 0, decide=decide)
                 assert read is not None
                 new = self._write(features, read, soft, 0)
@@ -407,8 +410,8 @@ class Tracker:
         result, described = self._graph.run(image, memory)
         self._memory = self._graph.memory
         self._judge(described, [])
-        kept: Tensor = result.clone()
-        return kept
+        assert result is not None
+        return result
 
     def _merge_mask(self, prob: Tensor, given: Tensor | None) -> Tensor:
         return prob if given is None else merge_mask(prob, given, self._ids)

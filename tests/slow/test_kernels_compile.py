@@ -78,6 +78,8 @@ def frame(dtype, batch, objects, groups, height, width, channels_last=True):
     gate = torch.zeros(batch, 256, dtype=dtype)
     kernels.update_state(torch.zeros(batch, objects, 64, 256), key, maps(objects, 256), gate)
     kernels.gated_recurrent_update(maps(objects, 768), maps(objects, 256))
+    for added, activation in ((None, "gelu"), (maps(1, 256)[:, 0], "relu")):
+        kernels.finish_convolution(maps(1, 256)[:, 0], gate[0], added, activation)
     kernels.decide_masks(torch.zeros(batch, objects + 1, 4 * height, 4 * width), dtype)
 
 
@@ -88,7 +90,7 @@ if "--vary" in sys.argv:
     for shape in ((1, 2, 2, 32, 64), (1, 3, 1, 33, 57), (1, 7, 3, 5, 7), (1, 16, 16, 16, 16)):
         frame(torch.float16, *shape)
 """
-NAMES = {f"_{name}_kernel" for name in ("count", "update", "reduce", "gate", "decide")}
+NAMES = {f"_{name}_kernel" for name in ("count", "update", "reduce", "gate", "finish", "decide")}
 OLD = os.environ.get("LIVOS_OLD_TRITON")
 
 

@@ -12,6 +12,7 @@ from media import scene
 
 from livos_cli import Tracker, load_model
 from livos_cli.network import LiVOS
+from livos_cli.network.budget import working_memory
 from livos_cli.tracker.cuda_graph import StepGraph
 
 
@@ -132,6 +133,54 @@ def test_one_set_of_static_buffers_at_a_time(
     monkeypatch.setattr(tracker, "_compute", again)
     tracker.step(clip[5][0])
     assert tracker.strip_rows
+
+
+def test_graphs_are_for_cuda_where_there_is_memory(
+    tiny: LiVOS, clip: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    class Counted(StepGraph):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            made.append(1)
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr("livos_cli.tracker.tracker.StepGraph", Counted)
+    play(Tracker(tiny), clip[:3])
+    assert not made  # on a CPU it is all the same
+    weights = sum(p.numel() * p.itemsize for p in tiny.parameters())
+    height, width = (-(-side // 16) for side in clip[0][0].shape[:2])
+    once = weights + working_memory(tiny.config, height, width, 2, 4)
+    for budget, some in ((once, False), (2 * once, True)):
+        tracker = Tracker(tiny, max_size=-1, memory_budget=budget, graphs=True)
+        play(tracker, clip[:3])
+        assert not tracker.strip_rows
+        assert bool(made) is some
+
+
+def test_out_of_memory_before_a_replay_leaves_the_memory(
+    tiny: LiVOS, clip: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frame is computed once more then: its key must not be counted twice."""
+    tracker = Tracker(tiny, max_size=-1, graphs=True)
+    play(tracker, clip[:3])
+    graph = tracker._graph
+    assert graph is not None
+
+    class Recorded:
+        def replay(self) -> None:
+            graph._body()
+
+    def full(*_: object, **__: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    graph._graph = Recorded()  # type: ignore[assignment]
+    before = {name: tensor.clone() for name, tensor in tracker.state_dict().items()}
+    with monkeypatch.context() as short:
+        short.setattr(torch, "empty_like", full)
+        with pytest.raises(torch.OutOfMemoryError), torch.inference_mode():
+            graph.run(graph._image, graph.memory)
+    assert all(torch.equal(before[name], now) for name, now in tracker.state_dict().items())
 
 
 def test_results_of_static_buffers_are_not_overwritten(tiny: LiVOS, clip: list) -> None:
