@@ -60,7 +60,8 @@ def operations(part: Row) -> Iterator[str]:
             worst[kind] = max(worst.get(kind, 0.0), error)
     yield from ("", "## Kernels")
     if timed:
-        yield from ("", f"Beside a copy of 1 GiB: {rate:.0f} GB/s, read and written.")
+        yield from ("", f"Beside a copy of 1 GiB: {rate:.0f} GB/s, read and written. What fits the")
+        yield "device's cache can be faster than that."
         yield from table("operation", "ms", "plain PyTorch", "as einsum", "share of the copy")
         for row in timed:
             times = (row.get(f"{form}_ms") for form in ("triton", "torch", "einsum"))
@@ -101,6 +102,8 @@ def page(result: Row) -> Iterator[str]:
         yield from ("", f"Training, {row['name']}: {row['steps_s']:.2f} steps/s.")
     for row in parts.get("tests", {}).get("rows", ()):
         yield from ("", f"Tests: {row['result']}.")
+        if "note" in row:
+            yield row["note"]
     for name, part in parts.items():
         if part.get("problem"):
             yield from ("", f"{name}: {part['problem'].strip().splitlines()[-1]}")
