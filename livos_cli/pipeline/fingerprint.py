@@ -15,6 +15,7 @@ from livos_cli.video.images import list_images
 
 # Fields by the names that they have in digests: a new name for a field makes no result another.
 KEYS = {"latency_first": "latest"}
+SAME = {"cuda_graphs": False}  # fields that change no result, by what digests have of them
 RESULTS = 3  # how results are kept on disk: those of another livos are not read
 
 __all__ = ["of_mask", "of_run", "of_settings", "of_source", "stamp_of"]
@@ -71,7 +72,9 @@ def of_run(inputs: str, options: SegmentOptions, weights: str, *, matte: bool, e
 
 
 def _facts(options: SegmentOptions | RunOptions) -> dict[str, Any]:
-    return {KEYS.get(name, name): value for name, value in asdict(options).items()}
+    facts = asdict(options)
+    facts |= {name: value for name, value in SAME.items() if name in facts}
+    return {KEYS.get(name, name): value for name, value in facts.items()}
 
 
 def _digest(value: object) -> str:

@@ -18,4 +18,5 @@ def test_digests_are_those_of_the_first_version() -> None:
 def test_fields_that_matter_change_them() -> None:
     plain = of_settings(SegmentOptions(), RunOptions(), "w")
     others = [SegmentOptions(latency_first=True), SegmentOptions(max_size=97)]
+    assert of_settings(SegmentOptions(cuda_graphs=False), RunOptions(), "w") == plain
     assert len({plain, *(of_settings(other, RunOptions(), "w") for other in others)}) == 3
