@@ -1,9 +1,9 @@
 """Time and memory of sets of weights, frame by frame in turn, on this machine's CPU.
 
-    python examples/compare_speed.py lite tiny lite:bf16
+    python examples/compare_speed.py lite tiny lite:bf16 lite:int8 lite:fp32:openvino
 
-Frames of 854x480 are generated, the network runs in float32, or as is said after a colon, at a
-shorter side of 384 and of 480, with one and with three objects. In one process each frame goes
+Frames of 854x480 are generated, the network runs in float32 and with PyTorch, or as is said after
+colons, at a shorter side of 384 and of 480, with one and three objects. In one process a frame goes
 through all trackers, the first of them changing from frame to frame, so that other loads meet all
 alike. Printed are medians of a frame's milliseconds, by the clock and of the processor (all threads
 added up: what other loads touch least), and by how much the peak of resident memory grows from a
@@ -33,8 +33,9 @@ CPU = torch.device("cpu")
 
 def tracker_of(weights: str, size: int) -> Tracker:
     """A tracker that has seen nothing."""
-    name, _, precision = weights.partition(":")
-    return Tracker(load_model(name, device="cpu", precision=precision or "fp32"), max_size=size)
+    name, precision, backend = [*weights.split(":"), "", ""][:3]
+    how = {"precision": precision or "fp32", "backend": backend or "auto"}
+    return Tracker(load_model(name, device="cpu", **how), max_size=size)
 
 
 def times(names: list[str], size: int, objects: int) -> dict[str, tuple[float, float]]:
@@ -75,7 +76,7 @@ def growth(setting: tuple[str, int, int]) -> int:
 
 def main() -> None:
     """A line for each setting and name."""
-    names = sys.argv[1:3]
+    names = sys.argv[1:]
     print("threads side objects weights: ms by the clock, ms of the processor")
     for threads in THREADS:
         torch.set_num_threads(threads)

@@ -90,6 +90,8 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if device.type == "cpu" and fast_bfloat16() else torch.float32
     if name == "fp16" and device.type == "cpu":
         raise UsageError("fp16 is for GPUs; CPUs compute it slowly", "use --precision bf16 or fp32")
+    if name == "int8":
+        raise UsageError("PyTorch does not compute in int8 here", "use --backend onnxruntime")
     return _DTYPES[name]
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "DEVICES",
     "DIRECTIONS",
     "MATTE_CODECS",
+    "BACKENDS",
     "PRECISIONS",
     "Drop",
     "Checkpointing",
@@ -32,7 +33,8 @@ __all__ = [
 ]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+BACKENDS = ("auto", "torch", "onnxruntime", "openvino")
 DIRECTIONS = ("forward", "backward", "both")
 ALPHA_CODECS = ("prores", "vp9", "png")
 MATTE_CODECS = ("ffv1", "ffv1-16", "prores")

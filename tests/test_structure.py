@@ -21,6 +21,7 @@ FLOORS = [
     {"interactive", "pipeline"},
     {"datasets", "outputs", "tracker"},
     {"masks", "weights"},
+    {"runtimes"},
     {"network", "video"},
     {"livos_kernels"},
 ]

@@ -39,6 +39,7 @@ class Cluster:
     precision: str
     gpus_per_task: float = 1.0
     devices: tuple[str, ...] = ()  # of this machine, for a cluster of our own
+    backend: str = "auto"
 
 
 def work_on_ray(
@@ -109,7 +110,7 @@ def _each(
         if device.startswith("cuda"):
             device = "cuda"  # a task sees its own alone
         remote = _remote(ray, _task, gpus)
-        model = cluster.weights, device, cluster.precision
+        model = cluster.weights, device, cluster.precision, cluster.backend
         running: dict[Any, T] = {}
         waiting = iter(things)
         more = True
@@ -213,7 +214,7 @@ def _anywhere(text: str) -> str:
     return text if path is None else str(path.absolute())
 
 
-def _task(weights: tuple[str, str, str], function: Callable[..., Any], *arguments: Any) -> Any:
+def _task(weights: tuple[str, ...], function: Callable[..., Any], *arguments: Any) -> Any:
     """What a worker does."""
     redact_logs()
     try:
@@ -227,6 +228,6 @@ def _video(item: Item, batch: Batch, model: LiVOS) -> Record:
 
 
 @lru_cache(maxsize=1)
-def _model(weights: str, device: str, precision: str) -> LiVOS:
+def _model(weights: str, device: str, precision: str, backend: str) -> LiVOS:
     """A worker loads it for its first task."""
-    return load_model(weights, device=device, precision=precision)
+    return load_model(weights, device=device, precision=precision, backend=backend)

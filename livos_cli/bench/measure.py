@@ -108,7 +108,7 @@ def _tracker(model: LiVOS, setting: Setting) -> Tracker:
 def _measure(setting: Setting, result: Measured) -> None:
     model = _build(setting)
     device = model.device
-    result.dtype, result.device = str(model.dtype).split(".")[1], device_name(device)
+    result.dtype, result.device = model.precision, device_name(device)
     scene = Scene(setting.height, setting.width, setting.objects)
     give_back_memory(device)  # of the copies on the way to the network
     tracker = _tracker(model, setting)

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from livos_cli.cli import bench, evaluate, info, mask, segment, train, weights
+from livos_cli.cli import bench, evaluate, export, info, mask, segment, train, weights
 from livos_cli.cli.help_panels import PanelCommand
 from livos_cli.cli.hints import OrderedCommand
 from livos_cli.cli.signals import exit_on_request
@@ -43,6 +43,7 @@ app.command("info")(info.info)
 app.command("bench")(bench.bench)
 app.command("eval")(evaluate.evaluate)
 app.command("train")(train.train)
+app.command("export", epilog=export.EXAMPLES)(export.export)
 app.add_typer(weights.app, name="weights")
 
 

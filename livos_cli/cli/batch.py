@@ -166,7 +166,9 @@ def _records(
         display.begin(begun)
 
     where = request.where
-    model = load_model(where.weights, device=where.device, precision=where.precision)
+    model = load_model(
+        where.weights, device=where.device, precision=where.precision, backend=where.backend
+    )
     display.say_terms()
     for job in todo:
         if stop():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from livos_cli.errors import OutputError
-from livos_cli.options import DEVICES, PRECISIONS
+from livos_cli.options import BACKENDS, DEVICES, PRECISIONS
 from livos_cli.redact import redact
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __all__ = [
     "MemoryBudget",
     "Overwrite",
     "PrecisionOption",
+    "BackendOption",
     "Quiet",
     "Weights",
     "as_cell",
@@ -89,9 +90,19 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        help="auto, fp32, fp16 or bf16. auto: fp16 on CUDA, bf16 on CPUs "
+        help="auto, fp32, fp16, bf16 or int8. auto: fp16 on CUDA, bf16 on CPUs "
         "that are faster with it, else fp32.",
         autocompletion=one_of(*PRECISIONS),
+    ),
+]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="What computes the frames: auto, torch, or on the CPU onnxruntime or "
+        "openvino (packages of their own). auto: onnxruntime for int8, else torch.",
+        autocompletion=one_of(*BACKENDS),
     ),
 ]
 MaxSize = Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 import typer
 
 from livos_cli.cli.common import (
+    BackendOption,
     Device,
     Json,
     MaxSize,
@@ -74,6 +75,7 @@ def evaluate(
     weights: Weights = DEFAULT,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
+    backend: BackendOption = "auto",
     max_size: MaxSize = None,
     long: Annotated[
         int,
@@ -108,6 +110,7 @@ def evaluate(
             weights=weights,
             device=device,
             precision=precision,
+            backend=backend,
             max_size=max_size,
             long=long,
             normaliser=normaliser,
@@ -132,6 +135,7 @@ class _Asked:
     weights: str
     device: str
     precision: str
+    backend: str
     max_size: int | None
     long: int  # frames; 0: each sequence once
     normaliser: str | None
@@ -161,7 +165,9 @@ def _run(asked: _Asked) -> None:
     )
     if asked.normaliser not in (None, *NORMALISERS):
         raise UsageError(f"unknown normaliser '{asked.normaliser}'", "use cumulative or gated")
-    model = load_model(asked.weights, device=asked.device, precision=asked.precision)
+    model = load_model(
+        asked.weights, device=asked.device, precision=asked.precision, backend=asked.backend
+    )
     if asked.normaliser:
         model.config = replace(model.config, normaliser=cast(Any, asked.normaliser))
     folder = asked.output or _default_folder(asked, dataset)
@@ -196,7 +202,7 @@ def _settings(asked: _Asked, dataset: Dataset, model: LiVOS) -> dict[str, Any]:
         "weights": asked.weights,
         "sha256": sha256_of(locate(asked.weights)),
         "normaliser": model.config.normaliser,
-        "precision": str(model.dtype).split(".")[1],
+        "precision": model.precision,
         "device": model.device.type,
         "max_size": model.config.size if asked.max_size is None else asked.max_size,
         "long": asked.long,

@@ -20,7 +20,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         "palette", "as_json",
     ),
     "Weights, device, memory": (
-        "weights", "device", "precision", "max_size", "memory_budget", "chunk_objects",
+        "weights", "device", "precision", "backend", "max_size", "memory_budget", "chunk_objects",
         "cuda_graphs", "checkpoint",
     ),
     "Many videos, many devices": (

@@ -42,9 +42,11 @@ def in_one(request: SegmentRequest) -> Report:
     from livos_cli.weights.locate import sha256_of
     from livos_cli.weights.terms import terms_of
 
-    model, path = load_located(where.weights, device=where.device, precision=where.precision)
+    model, path = load_located(
+        where.weights, device=where.device, precision=where.precision, backend=where.backend
+    )
     display = Display(
-        quiet=request.quiet, weights=where.weights, precision=str(model.dtype).split(".")[1],
+        quiet=request.quiet, weights=where.weights, precision=model.precision,
         terms=terms_of(where.weights, path),
     )  # fmt: skip
     with Stop(quiet=request.quiet) as stop, display:
@@ -96,6 +98,8 @@ def in_stretches(request: SegmentRequest) -> Report:
     # On the CPU: here the results are only written.
     model, path = load_located(where.weights, device="cpu", precision="fp32")
     network = f"{sha256_of(path)} {where.device} {where.precision}"
+    if where.backend != "auto":
+        network += f" {where.backend}"
     stretches, warnings = plan_stretches(
         Path(video), mask, request.options, request.output, network
     )

@@ -21,6 +21,7 @@ class Where:
     weights: str  # name, file or Hub address
     device: str  # auto, cpu, cuda, cuda:N or mps
     precision: str  # one of PRECISIONS
+    backend: str = "auto"  # one of BACKENDS
 
 
 @dataclass(frozen=True)
@@ -76,5 +77,5 @@ class SegmentRequest:
         where, ray = self.where, self.ray
         return Cluster(
             ray.address, where.weights, where.device, where.precision, ray.gpus_per_task,
-            ray.devices,
+            ray.devices, where.backend,
         )  # fmt: skip

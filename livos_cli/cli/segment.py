@@ -10,6 +10,7 @@ import typer
 from livos_cli.cli import segment_options as option
 from livos_cli.cli.batch import run_batch
 from livos_cli.cli.common import (
+    BackendOption,
     Device,
     Json,
     MaxSize,
@@ -54,6 +55,7 @@ def segment(
     weights: Weights = DEFAULT,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
+    backend: BackendOption = "auto",
     max_size: MaxSize = None,
     start: option.Start = None,
     end: option.End = None,
@@ -131,7 +133,7 @@ def segment(
         mask=mask,
         options=options,
         output=run_options,
-        where=Where(weights, device, precision),
+        where=Where(weights, device, precision, backend),
         many=ManyVideos(
             listed=listed,
             recursive=recursive,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from livos_cli.network.config import LiVOSConfig
 from livos_cli.network.convolve import convolve
+from livos_cli.network.exporting import is_exporting
 from livos_cli.network.layers import (
     Fuser,
     PositionalEncoding,
@@ -96,7 +97,8 @@ class MaskEncoder(ResNet):
             own, others = (
                 m[:, some].flatten(0, 1).unsqueeze(1).to(rgb.dtype) for m in (part, others_of(part))
             )
-            rgb = rgb.repeat_interleave(outer[1], dim=0) if outer[1] > 1 else rgb
+            if is_exporting() or outer[1] > 1:
+                rgb = rgb.repeat_interleave(outer[1], dim=0)
             f16, _, _ = ResNet.forward(self, joined([rgb, own, others], self.conv1.weight.shape[1]))
             return (strip.keep(f16),)
 
@@ -125,14 +127,14 @@ class MaskEncoder(ResNet):
             rows: of the 1/16 grid, encoded at a time, likewise.
         """
         step = chunk or masks_BNHW.shape[1]
+        if step >= masks_BNHW.shape[1]:
+            return self.encode(image, pixel_BCHW, sensory_BNSHW, masks_BNHW, slice(None), rows)
         parts = [
             self.encode(image, pixel_BCHW, sensory, masks_BNHW, slice(start, start + step), rows)
             for start, sensory in zip(
                 range(0, masks_BNHW.shape[1], step), sensory_BNSHW.split(step, 1), strict=True
             )
         ]
-        if len(parts) == 1:
-            return parts[0]
         return torch.cat([v for v, _ in parts], dim=1), torch.cat([s for _, s in parts], dim=1)
 
 

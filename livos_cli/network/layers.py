@@ -10,6 +10,7 @@ from livos_kernels import gated_recurrent_update
 from torch import Tensor, nn
 
 from livos_cli.network.convolve import convolve
+from livos_cli.network.exporting import is_exporting
 from livos_cli.network.strips import Strip, in_strips
 
 __all__ = [
@@ -50,6 +51,8 @@ def merge(x_BNCHW: Tensor) -> Tensor:
     leave at anything; taken for channels-first, a map would be copied by every convolution.
     """
     x = x_BNCHW.flatten(0, 1)
+    if is_exporting():  # into a graph, of which strides are no part
+        return x
     count, channels, _, width = x.shape
     if count == 1 and channels > 1 and x.stride()[1:] == (1, width * channels, channels):
         x = x.as_strided(x.shape, (x.numel(), 1, width * channels, channels))

@@ -19,6 +19,7 @@ from livos_cli.network.encoders import (
     ObjectSummarizer,
     PixelProjector,
 )
+from livos_cli.network.exporting import is_exporting
 from livos_cli.network.layers import aggregate, area_average, others_of
 from livos_cli.network.mask_decoder import MaskDecoder
 from livos_cli.network.object_transformer import ObjectTransformer, PixelFuser, Readout
@@ -146,6 +147,11 @@ class LiVOS(nn.Module):
         return self.pix_projector.layer.weight.dtype
 
     @property
+    def precision(self) -> str:
+        """What it computes in, for people."""
+        return str(self.dtype).split(".")[1]
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.pix_projector.layer.weight.device
@@ -175,7 +181,7 @@ class LiVOS(nn.Module):
             f16, f8, f4 = self.image_encoder(self.normalise(rgb_B3HW, strip))
             skip8, skip4 = self.mask_decoder.project(strip.keep(f8, 2), strip.keep(f4, 4))
             # Once a frame, and where channels lie side by side.
-            key = strip.keep(self.key_projector(f16)).movedim(1, -1).softmax(-1).movedim(-1, 1)
+            key = strip.keep(self.key_projector(f16)).movedim(1, 3).softmax(3).movedim(3, 1)
             f16 = strip.keep(f16)
             return skip8, skip4, self.pix_projector(f16), key, self.gate_projector(f16)
 
@@ -193,6 +199,8 @@ class LiVOS(nn.Module):
             map_BNCHW: any map of all objects at 1/16.
         """
         batch, objects, _, height, width = map_BNCHW.shape
+        if is_exporting():  # a graph is for any number of objects
+            return objects
         width16, width8, _ = self.config.decoder
         # A cell of the 1/16 grid in the decoder at 1/8 and 1/4, and in the stem at 1/2.
         cell = max(4 * width16, 16 * width8, 64 * self.config.stem)
@@ -213,7 +221,7 @@ class LiVOS(nn.Module):
         def mapped(weight_EV: Tensor) -> Tensor:
             with torch.autocast(weight_EV.device.type, enabled=False):
                 folded = (state @ weight_EV.float().t()).to(pixels.dtype)  # (B, N, K, E)
-                return (pixels @ folded).unflatten(2, (height, width)).movedim(-1, 2)
+                return (pixels @ folded).unflatten(2, (height, width)).movedim(4, 2)
 
         return mapped, key_sum
 
@@ -261,15 +269,21 @@ class LiVOS(nn.Module):
         logits, sensory = self.mask_decoder(
             refined, features.skip8, features.skip4, memory.sensory, chunk, rows
         )
-        # As it fades where the normaliser is gated; where it is not, what is left of the state
-        # of given masks still has to be measured by what is left of their keys.
-        decay = features.gate.mean(dim=1)[:, None, None, None, None]
         return aggregate(logits.float().sigmoid()), replace(
             memory,
             key_sum=key_sum,
             sensory=sensory,
-            given_key_sum=memory.given_key_sum * decay,
+            given_key_sum=memory.given_key_sum * self.key_decay(features),
         )
+
+    @staticmethod
+    def key_decay(features: Features) -> Tensor:
+        """How the key sum of given masks fades, (B, 1, 1, 1, 1).
+
+        As a key sum does where the normaliser is gated; where it is not, what is left of the state
+        of given masks still has to be measured by what is left of their keys.
+        """
+        return features.gate.mean(dim=1)[:, None, None, None, None]
 
     def write(
         self,
@@ -302,13 +316,11 @@ class LiVOS(nn.Module):
         )
         between()
         small = area_average(masks_BNHW, STRIDE).float()
-        summary = torch.cat(
-            [
-                self.object_summarizer(*some)
-                for some in zip(value.split(chunk, 1), small.split(chunk, 1), strict=True)
-            ],
-            dim=1,
-        )
+        if chunk >= small.shape[1]:
+            summary = self.object_summarizer(value, small)
+        else:
+            some = zip(value.split(chunk, 1), small.split(chunk, 1), strict=True)
+            summary = torch.cat([self.object_summarizer(*both) for both in some], dim=1)
         return replace(
             memory,
             state=self.update_memory(features, memory, value),
@@ -323,7 +335,7 @@ class LiVOS(nn.Module):
         weight = self.key_projector.layer2.weight
         if not weight.is_contiguous(memory_format=torch.channels_last):
             return map_BNCHW
-        return map_BNCHW.movedim(2, -1).contiguous().movedim(-1, 2)
+        return map_BNCHW.movedim(2, 4).contiguous().movedim(4, 2)
 
     def add_objects(self, features: Features, memory: Memory | None, count: int) -> Memory:
         """Make room for `count` objects that enter at this frame, after it has been read.

@@ -114,12 +114,12 @@ class MaskDecoder(nn.Module):
             rows: of the 1/16 grid, decoded at a time, likewise.
         """
         step = chunk or v16_BNCHW.shape[1]
+        if step >= v16_BNCHW.shape[1]:
+            return self.decode(v16_BNCHW, skip8_BCHW, skip4_BCHW, sensory_BNSHW, rows)
         parts = [
             self.decode(v16, skip8_BCHW, skip4_BCHW, sensory, rows)
             for v16, sensory in zip(
                 v16_BNCHW.split(step, 1), sensory_BNSHW.split(step, 1), strict=True
             )
         ]
-        if len(parts) == 1:
-            return parts[0]
         return torch.cat([x for x, _ in parts], dim=1), torch.cat([s for _, s in parts], dim=1)

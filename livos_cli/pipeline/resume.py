@@ -37,6 +37,8 @@ def open_checkpoint(
     folder = checkpoint_folder(dict(paths))
     assert folder is not None
     exact = f"{model.device.type} {model.dtype}"
+    if model.precision not in str(model.dtype):  # another program computes
+        exact += f" {model.precision}"
     inputs = keep.inputs or f"{of_source(video)} {of_mask(mask)}"
     fingerprint = of_run(inputs, options, keep.weights, matte=matte, exact=exact)
     files = [path for path in paths.values() if isinstance(path, Path)]

@@ -26,6 +26,7 @@ def segment(
     weights: str | Path = DEFAULT,
     device: str = "auto",
     precision: str = "auto",
+    backend: str = "auto",
     model: LiVOS | None = None,
     options: SegmentOptions | None = None,
 ) -> Iterator[Result]:
@@ -37,6 +38,7 @@ def segment(
         weights: as for `load_model`; not used if `model` is given.
         device: as for `load_model`.
         precision: as for `load_model`.
+        backend: as for `load_model`.
         model: a loaded network, to use it for several videos.
         options: size, range, direction, chunks.
 
@@ -56,7 +58,7 @@ def segment(
         1 (360, 640) uint8
     """
     options = options or SegmentOptions()
-    model = model or load_model(weights, device=device, precision=precision)
+    model = model or load_model(weights, device=device, precision=precision, backend=backend)
     options, _ = resolve_positions(options, Path(mask), video)
     with open_video(video, options) as source:
         keys = ReferenceMasks(Path(mask), source.info.image_names)

@@ -41,7 +41,7 @@ def starting_model(
         raise UsageError(f"unknown network '{network}'", f"--network takes {', '.join(PRESETS)}")
     if normaliser not in (None, *NORMALISERS):
         raise UsageError(f"unknown normaliser '{normaliser}'", f"use {' or '.join(NORMALISERS)}")
-    known = None if init is None else build(*read_weights(init))
+    known = None if init is None else build(*read_weights(init), LiVOS)
     if known is not None and (network is None or known.config == PRESETS[network]):
         model = known
     else:

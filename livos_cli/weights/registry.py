@@ -23,6 +23,7 @@ class Entry:
     summary: str
     terms: str  # of use, in a few words
     file: Path | None = None  # built in: where it lies in the package
+    int8: Path | None = None  # folder of its graphs in int8, where there are some
     sha256: str | None = None  # of the file, where known
     drive: str | None = None  # Google Drive file id
     size: int | None = None  # shorter side it was trained for, where its file does not say
@@ -42,7 +43,13 @@ def _published(name: str, summary: str, drive: str, size: int, stated: str | Non
 REGISTRY: dict[str, Entry] = {
     entry.name: entry
     for entry in (
-        Entry("lite", "the default, 4.5 M parameters", NC, file=_HERE / "lite.safetensors"),
+        Entry(
+            "lite",
+            "the default, 4.5 M parameters",
+            NC,
+            file=_HERE / "lite.safetensors",
+            int8=_HERE / "lite.int8",
+        ),
         Entry("tiny", "the default before, 4.9 M parameters", NC, file=_HERE / "tiny.safetensors"),
         _published(
             "livos-nomose-480p",

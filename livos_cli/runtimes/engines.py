@@ -1,0 +1,114 @@
+"""Programs that run the exported graphs, behind one small interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from livos_cli.errors import UsageError
+from livos_cli.runtimes.steps import STEPS
+
+__all__ = ["ENGINES", "Engine", "OnnxRuntime", "OpenVino"]
+
+
+class Engine(Protocol):
+    """Runs the three steps."""
+
+    def run(self, step: str, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The outputs of a step, as `steps.STEPS` has them; inputs that it has no use for too."""
+
+
+class OnnxRuntime:
+    """Microsoft's, on the CPU.
+
+    Args:
+        folder: with encode.onnx, read.onnx and write.onnx.
+        precision: `fp32`, or `int8` where the graphs are so; the graphs themselves decide.
+        threads: as many as it takes.
+
+    Raises:
+        UsageError: it is not installed, or cannot compute in that precision.
+    """
+
+    def __init__(self, folder: Path, precision: str, threads: int) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UsageError(
+                "--backend onnxruntime needs ONNX Runtime", "pip install 'livos[onnxruntime]'"
+            ) from None
+        if precision not in ("fp32", "int8"):
+            raise UsageError(
+                f"--backend onnxruntime computes in fp32 or int8, not {precision}",
+                "use --precision fp32, or --backend openvino",
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors
+        # Its threads spin where they wait; beside other programs that costs many times the gain.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._sessions = {
+            step.name: onnxruntime.InferenceSession(
+                str(folder / f"{step.name}.onnx"), options, providers=["CPUExecutionProvider"]
+            )
+            for step, _ in STEPS
+        }
+        self._names = {
+            name: [one.name for one in session.get_inputs()]
+            for name, session in self._sessions.items()
+        }
+
+    def run(self, step: str, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """See `Engine`."""
+        feed = {name: np.ascontiguousarray(inputs[name]) for name in self._names[step]}
+        found: list[np.ndarray] = self._sessions[step].run(None, feed)
+        return found
+
+
+class OpenVino:
+    """Intel's, on the CPU: of Intel, AMD or Arm.
+
+    Args:
+        folder: as for `OnnxRuntime`.
+        precision: `fp32`, `bf16`, or `int8` where the graphs are so.
+        threads: as many as it takes.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+
+    def __init__(self, folder: Path, precision: str, threads: int) -> None:
+        try:
+            import openvino
+        except ImportError:
+            raise UsageError(
+                "--backend openvino needs OpenVINO", "pip install 'livos[openvino]'"
+            ) from None
+        core = openvino.Core()
+        hints = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        }
+        self._requests = {}
+        self._names = {}
+        for step, _ in STEPS:
+            compiled = core.compile_model(folder / f"{step.name}.onnx", "CPU", hints)
+            self._requests[step.name] = compiled.create_infer_request()
+            self._names[step.name] = [one.get_any_name() for one in compiled.inputs]
+
+    def run(self, step: str, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """See `Engine`."""
+        feed = {name: np.ascontiguousarray(inputs[name]) for name in self._names[step]}
+        found = self._requests[step].infer(feed)
+        # Its buffers are used again by the next call.
+        return [np.array(one) for one in found.values()]
+
+
+ENGINES: dict[str, type[OnnxRuntime] | type[OpenVino]] = {
+    "onnxruntime": OnnxRuntime,
+    "openvino": OpenVino,
+}

@@ -1,0 +1,144 @@
+"""Frames computed by another program than PyTorch: what is refused, and what is the same."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from media import scene
+
+from livos_cli import Tracker, load_model
+from livos_cli.errors import UsageError
+from livos_cli.network import LiVOS
+from livos_cli.options import SegmentOptions
+from livos_cli.pipeline.fingerprint import of_run
+from livos_cli.runtimes.export import check_format
+from livos_cli.runtimes.model import GraphLiVOS
+from livos_cli.runtimes.steps import STEPS
+from livos_cli.weights.graphs import load_graphs
+
+needs_runtime = pytest.mark.skipif(
+    importlib.util.find_spec("onnxruntime") is None, reason="needs livos[onnxruntime]"
+)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"backend": "tensorrt"}, "unknown backend 'tensorrt'"),
+        ({"backend": "onnxruntime", "device": "cuda"}, "onnxruntime computes on the CPU"),
+        ({"backend": "torch", "precision": "int8"}, "PyTorch does not compute in int8"),
+        ({"precision": "int8"}, "tiny has no int8 form; lite has"),
+        ({"backend": "openvino", "precision": "fp16"}, "fp16 is for GPUs"),
+    ],
+)
+def test_what_does_not_go_together_is_said(how: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load_model("tiny", **how)
+
+
+@pytest.mark.parametrize(
+    ("backend", "extra"), [("onnxruntime", "onnxruntime"), ("openvino", "openvino")]
+)
+def test_a_missing_runtime_names_its_extra(
+    backend: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, backend, None)
+    with pytest.raises(UsageError) as caught:
+        load_graphs("lite", "int8", backend)
+    assert f"pip install 'livos[{extra}]'" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("form", "extra"), [("onnx", "export"), ("openvino", "openvino")])
+def test_missing_packages_are_said_before_any_work(
+    form: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("livos_cli.runtimes.export.find_spec", lambda _: None)
+    with pytest.raises(UsageError) as caught:
+        check_format(form)
+    assert f"pip install 'livos[{extra}]'" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="--format takes onnx, openvino, torch"):
+        check_format("tflite")
+
+
+class InPyTorch:
+    """An engine that runs the steps as they are, and counts."""
+
+    def __init__(self, model: LiVOS) -> None:
+        self.calls: list[str] = []
+        self._steps = {step.name: (step, kind(model)) for step, kind in STEPS}
+
+    def run(self, name: str, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        self.calls.append(name)
+        step, module = self._steps[name]
+        with torch.inference_mode():
+            found = module(*(torch.from_numpy(inputs[one]) for one in step.inputs))
+        return [one.numpy() for one in found]
+
+
+@pytest.fixture
+def graphs(tiny: LiVOS) -> SimpleNamespace:
+    model = GraphLiVOS(tiny.config)
+    # As it is prepared for use, with its folded convolutions.
+    model.__dict__["_modules"] = tiny.__dict__["_modules"]
+    model.__dict__["_buffers"] = tiny.__dict__["_buffers"]
+    engine = InPyTorch(tiny)
+    model.attach(engine, "fp32, test")
+    return SimpleNamespace(model=model, engine=engine)
+
+
+def test_tracker_and_resume_know_nothing_of_it(tiny: LiVOS, graphs: SimpleNamespace) -> None:
+    """New objects, corrections, a drop and a resume come through as with PyTorch."""
+    clip = scene(96, 128, 8, objects=2)
+    one, other = Tracker(tiny, max_size=64), Tracker(graphs.model, max_size=64)
+    for t, (rgb, ids) in enumerate(clip):
+        given = {0: np.where(ids == 1, 1, 0), 3: np.where(ids == 2, 2, 0), 5: ids}.get(t)
+        if t == 6:
+            fresh = Tracker(graphs.model, max_size=64)
+            fresh.load_state_dict(other.state_dict())
+            other = fresh
+        if t == 7:
+            one.drop([1])
+            other.drop([1])
+        assert torch.allclose(other.step(rgb, given), one.step(rgb, given), atol=1e-4)
+    assert {"encode", "read", "write"} == set(graphs.engine.calls)
+
+
+def test_strips_and_some_objects_at_a_time_are_left_to_pytorch(
+    tiny: LiVOS, graphs: SimpleNamespace
+) -> None:
+    clip = scene(96, 128, 3, objects=2)
+    plain, other = Tracker(tiny, chunk_objects=1), Tracker(graphs.model, chunk_objects=1)
+    for t, (rgb, ids) in enumerate(clip):
+        given = ids if t == 0 else None
+        assert torch.equal(other.step(rgb, given), plain.step(rgb, given))
+    assert set(graphs.engine.calls) == {"encode"}
+
+
+def test_what_computes_is_part_of_a_run(graphs: SimpleNamespace, tiny: LiVOS) -> None:
+    """A run that PyTorch began is not resumed by another program."""
+    assert tiny.precision == "float32"
+    assert graphs.model.precision == "fp32, test"
+    digests = {
+        of_run("i", SegmentOptions(), "w", matte=False, exact=model.precision)
+        for model in (tiny, graphs.model)
+    }
+    assert len(digests) == 2
+
+
+@needs_runtime
+@pytest.mark.slow
+def test_int8_decides_nearly_as_float32() -> None:
+    """On generated frames; on real ones: docs/performance.md."""
+    clip = scene(192, 256, 10, objects=2)
+    trackers = [Tracker(load_model("lite", device="cpu", precision=p)) for p in ("fp32", "int8")]
+    same = []
+    for t, (rgb, ids) in enumerate(clip):
+        decided = [tracker.step_ids(rgb, ids if t == 0 else None) for tracker in trackers]
+        same.append(float((decided[0] == decided[1]).mean()))
+    assert trackers[1].model.precision == "int8, onnxruntime"
+    assert min(same) > 0.97, same
+    assert min(same[1:]) < 1, "int8 that is float32"
