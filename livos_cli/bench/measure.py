@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from livos_cli.bench.frames import Scene, write_clip
-from livos_cli.bench.settings import MARKS, Measured, Setting
+from livos_cli.bench.settings import BACKENDS, MARKS, Measured, Setting
 from livos_cli.bench.softmax import softmax_memory
-from livos_cli.bench.stages import TimedLiVOS, TimedSoftmax, timed
+from livos_cli.bench.stages import TimedGraphs, TimedLiVOS, TimedSoftmax, timed
 from livos_cli.device import (
     device_name,
+    fast_bfloat16,
     give_back_memory,
     held_memory,
     memory_errors,
@@ -31,6 +32,8 @@ from livos_cli.network import PRESETS, LiVOS
 from livos_cli.network.budget import working_memory
 from livos_cli.network.inference import to_device
 from livos_cli.network.strips import STRIDE
+from livos_cli.runtimes.engines import ENGINES
+from livos_cli.runtimes.export import check_format, export
 from livos_cli.tracker.tracker import Tracker
 
 __all__ = ["estimate", "measure", "trace"]
@@ -46,7 +49,7 @@ def estimate(setting: Setting) -> tuple[int, int]:
     """Bytes that a run needs, the program's own not counted, and bytes that there are."""
     device = resolve_device(setting.device)
     dtype = torch.float32
-    if setting.mode != "reference":
+    if setting.mode == "livos" or setting.mode == "softmax":
         dtype = resolve_precision(setting.precision, device)
     config = PRESETS[setting.network]
     # Not on the meta device, which would load 150 MB of PyTorch that a run does not need.
@@ -87,15 +90,32 @@ def measure(setting: Setting) -> Measured:
     return result
 
 
-def _build(setting: Setting) -> TimedLiVOS:
+def _build(setting: Setting) -> TimedLiVOS | TimedGraphs:
     torch.manual_seed(0)
     config = PRESETS[setting.network]
     device = resolve_device(setting.device)
+    if setting.mode in BACKENDS:
+        return _graphs(setting)
     if setting.mode == "reference":  # channels first, nothing folded
         return TimedLiVOS(config).eval().requires_grad_(False).to(device)
     softmax = setting.mode == "softmax"
     model = TimedSoftmax(config, setting.every) if softmax else TimedLiVOS(config)
     to_device(model, device, resolve_precision(setting.precision, device))
+    return model
+
+
+def _graphs(setting: Setting) -> TimedGraphs:
+    """A network that another program computes; making its graphs takes half a minute."""
+    precision = setting.precision
+    if precision == "auto":
+        precision = "bf16" if setting.mode == "openvino" and fast_bfloat16() else "fp32"
+    model = TimedGraphs(PRESETS[setting.network])
+    to_device(model, torch.device("cpu"), torch.float32)
+    with tempfile.TemporaryDirectory(prefix="livos-bench-") as folder:
+        check_format("onnx")
+        export(model, Path(folder), "onnx")
+        engine = ENGINES[setting.mode](Path(folder), precision, torch.get_num_threads())
+    model.attach(engine, f"{precision}, {setting.mode}")
     return model
 
 
@@ -142,13 +162,13 @@ def _measure(setting: Setting, result: Measured) -> None:
     if (
         setting.files
         and setting.frames >= STAGE_FRAMES
-        and setting.mode == "livos"
+        and setting.mode in ("livos", *BACKENDS)
         and importlib.util.find_spec("av")
     ):
         _files(setting, model, scene, result)
 
 
-def _stages(model: TimedLiVOS, tracker: Tracker, scene: Scene) -> dict[str, float]:
+def _stages(model: TimedLiVOS | TimedGraphs, tracker: Tracker, scene: Scene) -> dict[str, float]:
     """Milliseconds a frame of what the network does, by stage; each is waited for."""
     parts: dict[str, list[float]] = {}
     with timed(model) as clock:
@@ -161,7 +181,9 @@ def _stages(model: TimedLiVOS, tracker: Tracker, scene: Scene) -> dict[str, floa
     return {name: median(spent) for name, spent in parts.items()}
 
 
-def _files(setting: Setting, model: TimedLiVOS, scene: Scene, result: Measured) -> None:
+def _files(
+    setting: Setting, model: TimedLiVOS | TimedGraphs, scene: Scene, result: Measured
+) -> None:
     """From an H.264 file to an FFV1 file, as `livos segment` does it."""
     from livos_cli.options import RunOptions, SegmentOptions
     from livos_cli.pipeline.report import Observer, Progress

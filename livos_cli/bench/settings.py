@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from livos_cli.errors import UsageError
 
-__all__ = ["MARKS", "MODES", "STAGES", "Measured", "Setting", "parse_size"]
+__all__ = ["BACKENDS", "MARKS", "MODES", "STAGES", "Measured", "Setting", "parse_size"]
 
-MODES = ("livos", "reference", "softmax")
+BACKENDS = ("onnxruntime", "openvino")  # modes in which another program computes
+MODES = ("livos", "reference", "softmax", *BACKENDS)
 STAGES = (
     "decode",
     "encode image",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,9 @@ from livos_cli.bench.softmax import SoftmaxMatching
 from livos_cli.network import LiVOS
 from livos_cli.network.livos import Features, Memory
 from livos_cli.network.object_transformer import Readout
+from livos_cli.runtimes.model import GraphLiVOS
 
-__all__ = ["Clock", "TimedLiVOS", "TimedSoftmax", "timed"]
+__all__ = ["Clock", "TimedGraphs", "TimedLiVOS", "TimedSoftmax", "timed"]
 
 
 class Clock:
@@ -85,12 +86,30 @@ class TimedLiVOS(LiVOS):
             return super().update_memory(features, memory, value_BNVHW)
 
 
+class TimedGraphs(GraphLiVOS):
+    """A network that another program computes, whose three steps a clock can time.
+
+    What matches, transforms and decodes is one graph, and counts as the last of these.
+    """
+
+    STAGE: ClassVar[dict[str, str]] = {
+        "encode": "encode image",
+        "read": "decode mask",
+        "write": "encode mask",
+    }
+    clock: Clock | None = None
+
+    def _run(self, step: str, **inputs: Tensor) -> list[Tensor]:
+        with nullcontext() if self.clock is None else self.clock.stage(self.STAGE[step]):
+            return super()._run(step, **inputs)
+
+
 class TimedSoftmax(TimedLiVOS, SoftmaxMatching):
     """The same, with softmax matching."""
 
 
 @contextmanager
-def timed(model: TimedLiVOS) -> Iterator[Clock]:
+def timed(model: TimedLiVOS | TimedGraphs) -> Iterator[Clock]:
     """A clock that times the stages of a network until the block is left."""
     clock = Clock(model.device)
     modules: dict[str, tuple[nn.Module, ...]] = {

@@ -48,8 +48,8 @@ def bench(
         Optional[list[str]],
         typer.Option(
             metavar="WHAT",
-            help="Also measure softmax (space-time memory matching) or reference (the plain "
-            "float32 network); repeatable.",
+            help="Also measure softmax (space-time memory matching), reference (the plain "
+            "float32 network), onnxruntime or openvino, or both (backends); repeatable.",
         ),
     ] = None,
     every: Annotated[
@@ -98,7 +98,7 @@ def bench(
     }
     settings = _settings(
         lists,
-        ["livos", *(compare or [])],
+        ["livos", *_compared(compare or [])],
         budget=parse_bytes(memory_budget) if memory_budget else None,
         every=every,
         graphs=graphs,
@@ -182,6 +182,12 @@ def _settings(lists: dict[str, str], modes: list[str], **others: object) -> list
     return list(dict.fromkeys(settings))
 
 
+def _compared(asked: list[str]) -> list[str]:
+    from livos_cli.bench.settings import BACKENDS
+
+    return [mode for name in asked for mode in (BACKENDS if name == "backends" else (name,))]
+
+
 def _check_lists(parts: dict[str, list[str]], modes: list[str]) -> None:
     from livos_cli.bench.settings import MODES
     from livos_cli.device import resolve_device, resolve_precision
@@ -192,7 +198,10 @@ def _check_lists(parts: dict[str, list[str]], modes: list[str]) -> None:
         if not values:
             raise UsageError(f"--{name} is empty", f"see `livos bench --help` for --{name}")
     if bad := [mode for mode in modes if mode not in MODES]:
-        raise UsageError(f"unknown comparison '{bad[0]}'", "--compare takes softmax, reference")
+        raise UsageError(
+            f"unknown comparison '{bad[0]}'",
+            "--compare takes softmax, reference, onnxruntime, openvino, backends",
+        )
     if bad := [name for name in parts["network"] if name not in PRESETS]:
         raise UsageError(f"unknown network '{bad[0]}'", f"--network takes {', '.join(PRESETS)}")
     for name, most in (("objects", 255), ("frames", 10**6)):
