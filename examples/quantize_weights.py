@@ -25,6 +25,7 @@ from onnxruntime.quantization import (
     CalibrationMethod,
     QuantFormat,
     QuantType,
+    quant_pre_process,
     quantize_static,
 )
 
@@ -88,14 +89,17 @@ def record(weights: str, clips: Path, sequences: list[str]) -> tuple[Feeds, Path
 
 def quantize(source: Path, target: Path, step: str, feeds: list[dict[str, np.ndarray]]) -> None:
     """One graph's convolutions in int8."""
-    graph = onnx.load(source).graph
+    # Joins what belongs together: without it, an activation stays between int8 and float32.
+    prepared = target.with_suffix(".prepared.onnx")
+    quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+    graph = onnx.load(prepared).graph
     exact = [
         node.name
         for node in graph.node
         if node.op_type == "Conv" and any(part in node.input[1] for part in EXACT[step])
     ]
     quantize_static(
-        source,
+        prepared,
         target,
         Reader(feeds),
         quant_format=QuantFormat.QDQ,

@@ -48,6 +48,8 @@ def finish_convolution(
     """See `livos_kernels.finish_convolution`."""
     channels = map_BCHW.shape[1]
     map_ = pixels_of(map_BCHW)
+    if map_.data_ptr() != map_BCHW.data_ptr():
+        raise ValueError(f"a map of strides {map_BCHW.stride()} cannot be changed in place")
     added = map_ if added_BCHW is None else pixels_of(added_BCHW)
     block_c = min(MOST_CHANNELS, triton.next_power_of_2(channels))
     block_p = VALUES // block_c
@@ -58,7 +60,7 @@ def finish_convolution(
     )
     with on_device(map_):
         _finish_kernel[grid](
-            map_, *map_.stride(), bias_C, added, *added.stride(),
+            map_, *map_.stride(), bias_C.contiguous(), added, *added.stride(),
             map_.shape[-1], channels,
             HAS_ADDED=added_BCHW is not None, ACTIVATION=activation,
             BLOCK_P=block_p, BLOCK_C=block_c, ALIGN=alignment(map_, added), num_warps=4,

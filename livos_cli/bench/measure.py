@@ -49,7 +49,7 @@ def estimate(setting: Setting) -> tuple[int, int]:
     """Bytes that a run needs, the program's own not counted, and bytes that there are."""
     device = resolve_device(setting.device)
     dtype = torch.float32
-    if setting.mode == "livos" or setting.mode == "softmax":
+    if setting.mode in ("livos", "softmax"):
         dtype = resolve_precision(setting.precision, device)
     config = PRESETS[setting.network]
     # Not on the meta device, which would load 150 MB of PyTorch that a run does not need.
@@ -109,10 +109,11 @@ def _graphs(setting: Setting) -> TimedGraphs:
     precision = setting.precision
     if precision == "auto":
         precision = "bf16" if setting.mode == "openvino" and fast_bfloat16() else "fp32"
+    ENGINES[setting.mode].check(precision)
+    check_format("onnx")
     model = TimedGraphs(PRESETS[setting.network])
     to_device(model, torch.device("cpu"), torch.float32)
     with tempfile.TemporaryDirectory(prefix="livos-bench-") as folder:
-        check_format("onnx")
         export(model, Path(folder), "onnx")
         engine = ENGINES[setting.mode](Path(folder), precision, torch.get_num_threads())
     model.attach(engine, f"{precision}, {setting.mode}")

@@ -15,7 +15,7 @@ __all__ = ["ENGINES", "Engine", "OnnxRuntime", "OpenVino"]
 
 
 class Engine(Protocol):
-    """Runs the three steps."""
+    """Runs the three steps; each has a `check`, which is asked before graphs are made for it."""
 
     def run(self, step: str, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The outputs of a step, as `steps.STEPS` has them; inputs that it has no use for too."""
@@ -33,9 +33,11 @@ class OnnxRuntime:
         UsageError: it is not installed, or cannot compute in that precision.
     """
 
-    def __init__(self, folder: Path, precision: str, threads: int) -> None:
+    @staticmethod
+    def check(precision: str) -> None:
+        """Raise UsageError where it is not installed or cannot compute in that precision."""
         try:
-            import onnxruntime
+            import onnxruntime  # noqa: F401
         except ImportError:
             raise UsageError(
                 "--backend onnxruntime needs ONNX Runtime", "pip install 'livos[onnxruntime]'"
@@ -45,6 +47,11 @@ class OnnxRuntime:
                 f"--backend onnxruntime computes in fp32 or int8, not {precision}",
                 "use --precision fp32, or --backend openvino",
             )
+
+    def __init__(self, folder: Path, precision: str, threads: int) -> None:
+        self.check(precision)
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors
@@ -80,13 +87,25 @@ class OpenVino:
         UsageError: it is not installed.
     """
 
-    def __init__(self, folder: Path, precision: str, threads: int) -> None:
+    @staticmethod
+    def check(precision: str) -> None:
+        """Raise UsageError where it is not installed or cannot compute in that precision."""
         try:
-            import openvino
+            import openvino  # noqa: F401
         except ImportError:
             raise UsageError(
                 "--backend openvino needs OpenVINO", "pip install 'livos[openvino]'"
             ) from None
+        if precision not in ("fp32", "bf16", "int8"):
+            raise UsageError(
+                f"--backend openvino computes in fp32, bf16 or int8, not {precision}",
+                "use --precision auto",
+            )
+
+    def __init__(self, folder: Path, precision: str, threads: int) -> None:
+        self.check(precision)
+        import openvino
+
         core = openvino.Core()
         hints = {
             "INFERENCE_NUM_THREADS": threads,

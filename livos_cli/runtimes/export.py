@@ -123,7 +123,10 @@ def _onnx_bytes(program: ExportedProgram, step: Step) -> bytes:
         verbose=False,
     )
     assert graph is not None
-    data: bytes = graph.model_proto.SerializeToString()
+    proto = graph.model_proto
+    for node in proto.graph.node:
+        node.ClearField("metadata_props")  # where in which file it was made
+    data: bytes = proto.SerializeToString()
     return data
 
 

@@ -42,8 +42,7 @@ def load_graphs(weights: str | Path, precision: str, backend: str) -> tuple[Grap
     """
     if precision == "auto":
         precision = "bf16" if backend == "openvino" and fast_bfloat16() else "fp32"
-    if precision == "fp16":
-        raise UsageError("fp16 is for GPUs", "use --precision fp32, bf16 or int8")
+    ENGINES[backend].check(precision)
     tensors, config, path = read_weights(weights)
     model = build(tensors, config, path, kind=GraphLiVOS)
     to_device(model, torch.device("cpu"), torch.float32)

@@ -208,6 +208,13 @@ def test_finish_convolution(
             close(got, want, limit)
 
 
+def test_a_map_with_gaps_is_refused() -> None:
+    """What a kernel would change is a copy then."""
+    part = torch.zeros(1, 4, 8, 8, device=DEVICE)[..., 1:-1]
+    with pytest.raises(ValueError, match="cannot be changed in place"):
+        finish_convolution(part, torch.zeros(4, device=DEVICE), backend="triton")
+
+
 def test_an_unknown_activation_is_named() -> None:
     with pytest.raises(ValueError, match="must be one of none, relu, relu6, gelu, not 'tanh'"):
         finish_convolution(torch.zeros(1, 2, 3, 3), torch.zeros(2), None, "tanh")

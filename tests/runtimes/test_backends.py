@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,7 +33,6 @@ needs_runtime = pytest.mark.skipif(
         ({"backend": "onnxruntime", "device": "cuda"}, "onnxruntime computes on the CPU"),
         ({"backend": "torch", "precision": "int8"}, "PyTorch does not compute in int8"),
         ({"precision": "int8"}, "tiny has no int8 form; lite has"),
-        ({"backend": "openvino", "precision": "fp16"}, "fp16 is for GPUs"),
     ],
 )
 def test_what_does_not_go_together_is_said(how: dict[str, str], said: str) -> None:
@@ -46,10 +46,23 @@ def test_what_does_not_go_together_is_said(how: dict[str, str], said: str) -> No
 def test_a_missing_runtime_names_its_extra(
     backend: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, backend, None)
+    monkeypatch.setitem(sys.modules, backend, None)
     with pytest.raises(UsageError) as caught:
         load_graphs("lite", "int8", backend)
     assert f"pip install 'livos[{extra}]'" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision"),
+    [("onnxruntime", "bf16"), ("onnxruntime", "fp16"), ("openvino", "fp16")],
+)
+def test_a_precision_that_it_has_not_is_said_before_any_work(
+    backend: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, backend, ModuleType(backend))  # installed or not
+    monkeypatch.setattr("livos_cli.weights.graphs.export", None)
+    with pytest.raises(UsageError, match=f"computes in fp32.*, not {precision}"):
+        load_model("tiny", backend=backend, precision=precision)
 
 
 @pytest.mark.parametrize(("form", "extra"), [("onnx", "export"), ("openvino", "openvino")])
