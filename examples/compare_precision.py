@@ -1,6 +1,7 @@
-"""What bfloat16 changes against float32, on real sequences, on this machine's CPU.
+"""What bfloat16 or int8 changes against float32, on real sequences, on this machine's CPU.
 
     python examples/compare_precision.py lite DATA/davis-train bear car-turn
+    python examples/compare_precision.py lite:int8 DATA/davis-train bear car-turn
 
 DATA/davis-train holds NAME.mp4 and NAME.masks.mkv (grey, 0 and 255, or ids). Both trackers see the
 same frames; printed are the share of pixels where they decide alike, the lowest of a frame, and
@@ -19,8 +20,6 @@ import numpy as np
 
 from livos_cli import Tracker, load_model
 from livos_cli.evaluation.score import jaccard
-
-PRECISIONS = ("fp32", "bf16")
 
 
 def frames(data: Path, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -41,21 +40,23 @@ def mean_j(found: np.ndarray, truth: np.ndarray, objects: list[int]) -> float:
 
 def main() -> None:
     """A line for each sequence."""
-    weights, data, names = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
-    models = {p: load_model(weights, device="cpu", precision=p) for p in PRECISIONS}
+    weights, _, other = sys.argv[1].partition(":")
+    data, names = Path(sys.argv[2]), sys.argv[3:]
+    precisions = ("fp32", other or "bf16")
+    models = {p: load_model(weights, device="cpu", precision=p) for p in precisions}
     for name in names:
         trackers = {p: Tracker(model) for p, model in models.items()}
-        scores: dict[str, list[float]] = {p: [] for p in PRECISIONS}
+        scores: dict[str, list[float]] = {p: [] for p in precisions}
         alike: list[float] = []
         objects: list[int] = []
         for index, (rgb, truth) in enumerate(frames(data, name)):
             objects = objects or [int(i) for i in np.unique(truth) if i]
             given = truth if index == 0 else None
             found = {p: tracker.step_ids(rgb, given) for p, tracker in trackers.items()}
-            alike.append(float((found["fp32"] == found["bf16"]).mean()))
-            for p in PRECISIONS:
+            alike.append(float((found[precisions[0]] == found[precisions[1]]).mean()))
+            for p in precisions:
                 scores[p].append(mean_j(found[p], truth, objects))
-        told = ", ".join(f"{p} J {np.mean(scores[p][1:-1]):.4f}" for p in PRECISIONS)
+        told = ", ".join(f"{p} J {np.mean(scores[p][1:-1]):.4f}" for p in precisions)
         share, least = 100 * np.mean(alike[1:]), 100 * min(alike[1:])
         print(f"{name}: {share:.3f} % alike, lowest {least:.3f} %; {told}", flush=True)
 

@@ -12,6 +12,7 @@ float32, and so do the convolutions named in `EXACT`. Needs livos[onnxruntime].
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ import av
 import numpy as np
 import onnx
 import torch
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it is sent to Microsoft otherwise
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,

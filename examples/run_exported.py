@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime
 from PIL import Image
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it is sent to Microsoft otherwise
+import onnxruntime
 
 
 def run(session: onnxruntime.InferenceSession, **given: np.ndarray) -> list[np.ndarray]:

@@ -91,7 +91,10 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "fp16" and device.type == "cpu":
         raise UsageError("fp16 is for GPUs; CPUs compute it slowly", "use --precision bf16 or fp32")
     if name == "int8":
-        raise UsageError("PyTorch does not compute in int8 here", "use --backend onnxruntime")
+        raise UsageError(
+            "PyTorch does not compute in int8 here",
+            "`livos segment` and `livos eval` take --backend onnxruntime",
+        )
     return _DTYPES[name]
 
 

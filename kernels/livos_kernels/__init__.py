@@ -39,6 +39,7 @@ __all__ = [
     "decide_masks",
     "finish_convolution",
     "gated_recurrent_update",
+    "runs_on",
     "update_state",
 ]
 
@@ -81,6 +82,11 @@ def _auto(device: torch.device) -> bool:
         return False
     log.info("%s: Triton kernels", device)
     return True
+
+
+def runs_on(device: torch.device) -> bool:
+    """Whether `auto` takes the Triton kernels on a device."""
+    return _auto(device)
 
 
 def _trial(device: torch.device) -> str:

@@ -168,6 +168,10 @@ def _run(asked: _Asked) -> None:
     model = load_model(
         asked.weights, device=asked.device, precision=asked.precision, backend=asked.backend
     )
+    if asked.normaliser and not model.bounded:
+        raise UsageError(
+            "--normaliser is for PyTorch: graphs have that of their weights", "use --backend torch"
+        )
     if asked.normaliser:
         model.config = replace(model.config, normaliser=cast(Any, asked.normaliser))
     folder = asked.output or _default_folder(asked, dataset)

@@ -15,13 +15,16 @@ def info(as_json: Json = False) -> None:
     import av
     import torch
 
-    from livos_cli.device import bfloat16_gain, resolve_device, resolve_precision
+    from livos_cli.device import bfloat16_gain, device_name, resolve_device, resolve_precision
     from livos_cli.version import VERSION
     from livos_cli.weights.hub import drive_cache
     from livos_cli.weights.registry import HUB_VARIABLE, REGISTRY
 
     device = resolve_device("auto")
-    packages = ("torch", "av", "numpy", "opencv-python", "huggingface-hub", "safetensors", "typer")
+    packages = (
+        "torch", "av", "numpy", "opencv-python", "huggingface-hub", "safetensors", "typer",
+        "onnxruntime", "openvino",
+    )  # fmt: skip
     versions: dict[str, str] = {}
     for package in packages:
         try:
@@ -52,7 +55,7 @@ def info(as_json: Json = False) -> None:
         "livos": VERSION,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "cpu": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, "
+        "cpu": f"{device_name(torch.device('cpu'))}, "
         f"{torch.backends.cpu.get_cpu_capability()}"
         f", {bfloat16_gain():.1f} times as fast in bf16 as in fp32",
         "memory": human(_physical_memory()),

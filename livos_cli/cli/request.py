@@ -73,9 +73,13 @@ class SegmentRequest:
     def cluster(self) -> Cluster:
         """Where and how Ray runs the tasks."""
         from livos_cli.batch.ray_cluster import Cluster
+        from livos_cli.weights.load import backend_of
 
         where, ray = self.where, self.ray
+        # Other runtimes compute on the CPU: their tasks need no GPU.
+        torch = backend_of(where.backend, where.device, where.precision) == "torch"
+        device = where.device if torch else "cpu"
         return Cluster(
-            ray.address, where.weights, where.device, where.precision, ray.gpus_per_task,
+            ray.address, where.weights, device, where.precision, ray.gpus_per_task,
             ray.devices, where.backend,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from livos_kernels import finish_convolution
+from livos_kernels import finish_convolution, runs_on
 from torch import Tensor, nn
 
 __all__ = ["Activation", "convolve"]
@@ -39,7 +39,8 @@ def convolve(
     """
     cut = getattr(layer, "cut", 0)
     if norm is None or isinstance(norm, nn.Identity):
-        if x_BCHW.is_cuda and _in_half_precision(layer, x_BCHW) and not cut:
+        half = x_BCHW.is_cuda and _in_half_precision(layer, x_BCHW)
+        if half and not cut and runs_on(x_BCHW.device):
             return _fused(layer, x_BCHW, activation, added)
         out = layer(x_BCHW)
     else:

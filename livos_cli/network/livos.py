@@ -124,6 +124,7 @@ class LiVOS(nn.Module):
 
     mean: Tensor
     std: Tensor
+    bounded = True  # a memory budget holds
 
     def __init__(self, config: LiVOSConfig) -> None:
         super().__init__()
@@ -150,6 +151,11 @@ class LiVOS(nn.Module):
     def precision(self) -> str:
         """What it computes in, for people."""
         return str(self.dtype).split(".")[1]
+
+    @property
+    def computed_by(self) -> str:
+        """Which program computes it, and its version."""
+        return f"PyTorch {torch.__version__}"
 
     @property
     def device(self) -> torch.device:

@@ -47,6 +47,11 @@ def make_tracker(model: LiVOS, options: SegmentOptions) -> Tracker:
     Raises:
         UsageError: sizes that make no sense.
     """
+    if not model.bounded and (options.memory_budget or options.chunk_objects):
+        raise UsageError(
+            "--memory-budget and --chunk-objects bound what PyTorch takes, not other runtimes",
+            "leave them out, or use --backend torch",
+        )
     try:
         return Tracker(
             model,

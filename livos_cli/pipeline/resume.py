@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
 from livos_cli.device import device_name
 from livos_cli.errors import InputError, OutputError
 from livos_cli.files.livos_folder import checkpoint_folder
@@ -42,7 +40,7 @@ def open_checkpoint(
     inputs = keep.inputs or f"{of_source(video)} {of_mask(mask)}"
     fingerprint = of_run(inputs, options, keep.weights, matte=matte, exact=exact)
     files = [path for path in paths.values() if isinstance(path, Path)]
-    computed_on = f"{device_name(model.device)}, PyTorch {torch.__version__}"
+    computed_on = f"{device_name(model.device)}, {model.computed_by}"
     return Checkpoint(folder, fingerprint, keep.every, files, computed_on)
 
 

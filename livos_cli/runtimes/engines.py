@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -17,8 +19,19 @@ __all__ = ["ENGINES", "Engine", "OnnxRuntime", "OpenVino"]
 class Engine(Protocol):
     """Runs the three steps; each has a `check`, which is asked before graphs are made for it."""
 
+    version: str  # its name and version
+
     def run(self, step: str, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """The outputs of a step, as `steps.STEPS` has them; inputs that it has no use for too."""
+
+
+def _onnxruntime() -> ModuleType:
+    """The package; told before it is imported to send nothing about this machine to anybody."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    found: ModuleType = onnxruntime
+    return found
 
 
 class OnnxRuntime:
@@ -37,7 +50,7 @@ class OnnxRuntime:
     def check(precision: str) -> None:
         """Raise UsageError where it is not installed or cannot compute in that precision."""
         try:
-            import onnxruntime  # noqa: F401
+            _onnxruntime()
         except ImportError:
             raise UsageError(
                 "--backend onnxruntime needs ONNX Runtime", "pip install 'livos[onnxruntime]'"
@@ -50,8 +63,8 @@ class OnnxRuntime:
 
     def __init__(self, folder: Path, precision: str, threads: int) -> None:
         self.check(precision)
-        import onnxruntime
-
+        onnxruntime = _onnxruntime()
+        self.version = f"ONNX Runtime {onnxruntime.__version__}"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors
@@ -106,6 +119,7 @@ class OpenVino:
         self.check(precision)
         import openvino
 
+        self.version = f"OpenVINO {openvino.__version__}"
         core = openvino.Core()
         hints = {
             "INFERENCE_NUM_THREADS": threads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from livos_cli.runtimes.engines import Engine
 
 __all__ = ["GraphLiVOS"]
 
+log = logging.getLogger(__name__)
+
 
 def _nothing() -> None:
     """Between stages, of which these have none."""
@@ -23,19 +26,22 @@ def _nothing() -> None:
 class GraphLiVOS(LiVOS):
     """A network in float32 on the CPU whose frames are computed by an engine, when it has one.
 
-    What graphs are not made for PyTorch computes with the same weights: strips, objects a few at
-    a time, and another normaliser than that of the export.
+    What graphs are not made for PyTorch computes with the same weights, and says so once: strips,
+    objects a few at a time, and another normaliser than that of the export.
 
     Args:
         config: of the weights.
         precision: what to call it, such as `int8`.
     """
 
+    bounded = False  # what an engine takes beside PyTorch is not known
+
     def __init__(self, config: LiVOSConfig) -> None:
         super().__init__(config)
         self._engine: Engine | None = None
         self._normaliser = config.normaliser
         self._label = ""
+        self._said = False
 
     def attach(self, engine: Engine, label: str) -> None:
         """Use an engine from now on, and be called so."""
@@ -45,8 +51,17 @@ class GraphLiVOS(LiVOS):
     def precision(self) -> str:
         return self._label or super().precision
 
+    @property
+    def computed_by(self) -> str:
+        return super().computed_by if self._engine is None else self._engine.version
+
     def _usable(self, plain: bool) -> bool:
-        return plain and self._engine is not None and self.config.normaliser == self._normaliser
+        if plain and self._engine is not None and self.config.normaliser == self._normaliser:
+            return True
+        if not self._said:
+            log.warning("%s has no graph for this: PyTorch computes it, in float32", self._label)
+            self._said = True
+        return False
 
     def _run(self, step: str, **inputs: Tensor) -> list[Tensor]:
         assert self._engine is not None

@@ -82,11 +82,11 @@ class StepGraph:
                 self._step(self._image, self.memory)
         torch.cuda.current_stream(device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        # The capture's stream is one of the current device, which need not be the frame's.
         with (
             torch.cuda.device(device),
-            # Other threads may go on with what is theirs, such as uploads.
-            torch.cuda.graph(graph, capture_error_mode="thread_local"),
+            # On a stream of this device: PyTorch's own for captures is of the first device that had
+            # one. Other threads may go on with what is theirs, such as uploads.
+            torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"),
         ):
             self._body()
         self._graph = graph

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -287,7 +288,7 @@ class Tracker:
         rows = self._strips.rows(height, width, len(self._ids))
         try:
             result = self._compute(padded, given, size, rows, decide=decide)
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:  # of PyTorch, or of another runtime, which has its own types
             if not out_of_memory(error):
                 raise
             result = None
@@ -314,10 +315,11 @@ class Tracker:
     ) -> Tensor:
         """All of a frame, padded; renews the memory."""
         self._rows_now = rows
-        if self._graphs and given is None and not rows and self._memory is not None:
-            if self._strips.fits_twice(image.shape[-2:], len(self._ids)):
-                return self._replay(image, self._memory, decide=decide)
-            self._graph = None
+        twice = not rows and self._strips.fits_twice(image.shape[-2:], len(self._ids))
+        if not (self._graphs and twice):
+            self._graph = None  # its buffers would lie beside those of strips
+        elif given is None and self._memory is not None:
+            return self._replay(image, self._memory, decide=decide)
         features, result, soft, memory = self._read(image, self._memory, rows, decide=decide)
         ids, described = list(self._ids), None
         seen = [] if given is None else [i for i in ids_in(given) if i]
@@ -398,12 +400,16 @@ class Tracker:
     def _replay(self, image: Tensor, memory: Memory, *, decide: bool) -> Tensor:
         """A frame without a mask, on static buffers."""
         if self._graph is None or not self._graph.fits(image, memory, decide=decide):
+            # Not by a circle of references: a graph's memory goes when its tracker goes.
+            mine = weakref.ref(self)
 
             def step(image: Tensor, memory: Memory) -> tuple[Result, Memory]:
-                features, result, soft, read = self._read(image, memory, 0, decide=decide)
+                tracker = mine()
+                assert tracker is not None
+                features, result, soft, read = tracker._read(image, memory, 0, decide=decide)
                 assert read is not None
-                new = self._write(features, read, soft, 0)
-                return (result, self._describe(features, soft)), new
+                new = tracker._write(features, read, soft, 0)
+                return (result, tracker._describe(features, soft)), new
 
             self._graph = None  # its buffers go before the new ones come
             self._graph = StepGraph(step, image, memory, decide=decide)

@@ -24,6 +24,7 @@ from livos_cli.weights.locate import locate
 from livos_cli.weights.registry import DEFAULT, REGISTRY
 
 __all__ = [
+    "backend_of",
     "build",
     "load_checked",
     "load_located",
@@ -107,7 +108,7 @@ def load_located(
     weights: str | Path, *, device: str = "auto", precision: str = "auto", backend: str = "auto"
 ) -> tuple[LiVOS, Path]:
     """Like `load_model`; also the file that the weights came from."""
-    if (chosen := _backend(backend, device, precision)) != "torch":
+    if (chosen := backend_of(backend, device, precision)) != "torch":
         from livos_cli.weights.graphs import load_graphs
 
         return load_graphs(weights, precision, chosen)
@@ -121,7 +122,7 @@ def load_located(
     return model, path
 
 
-def _backend(name: str, device: str, precision: str) -> str:
+def backend_of(name: str, device: str, precision: str) -> str:
     """What computes the frames. Raises UsageError for what does not go together."""
     if name not in BACKENDS:
         raise UsageError(f"unknown backend '{name}'", f"--backend takes {', '.join(BACKENDS)}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -12,15 +15,20 @@ import torch
 from media import scene
 
 from livos_cli import Tracker, load_model
-from livos_cli.errors import UsageError
+from livos_cli.batch.ray_cluster import Cluster
+from livos_cli.cli.request import OnRay, SegmentRequest, Where
+from livos_cli.errors import OutputError, UsageError
 from livos_cli.network import LiVOS
 from livos_cli.options import SegmentOptions
 from livos_cli.pipeline.fingerprint import of_run
+from livos_cli.pipeline.propagate import make_tracker
 from livos_cli.runtimes.export import check_format
 from livos_cli.runtimes.model import GraphLiVOS
 from livos_cli.runtimes.steps import STEPS
-from livos_cli.weights.graphs import load_graphs
+from livos_cli.weights.graphs import kept_graphs, load_graphs
+from livos_cli.weights.registry import REGISTRY
 
+WEIGHTS = REGISTRY["tiny"].file or Path()
 needs_runtime = pytest.mark.skipif(
     importlib.util.find_spec("onnxruntime") is None, reason="needs livos[onnxruntime]"
 )
@@ -129,6 +137,85 @@ def test_strips_and_some_objects_at_a_time_are_left_to_pytorch(
         given = ids if t == 0 else None
         assert torch.equal(other.step(rgb, given), plain.step(rgb, given))
     assert set(graphs.engine.calls) == {"encode"}
+
+
+def test_what_pytorch_computes_instead_is_said_once(
+    graphs: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip = scene(96, 128, 3, objects=2)
+    tracker = Tracker(graphs.model, chunk_objects=1)
+    for t, (rgb, ids) in enumerate(clip):
+        tracker.step(rgb, ids if t == 0 else None)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["fp32, test has no graph for this: PyTorch computes it, in float32"]
+
+
+def test_a_memory_budget_is_pytorchs_alone(graphs: SimpleNamespace) -> None:
+    for options in (SegmentOptions(memory_budget=1 << 30), SegmentOptions(chunk_objects=1)):
+        with pytest.raises(UsageError, match="bound what PyTorch takes"):
+            make_tracker(graphs.model, options)
+
+
+def test_tasks_of_other_runtimes_need_no_gpu() -> None:
+    def cluster(**where: str) -> Cluster:
+        asked = SimpleNamespace(
+            where=Where(
+                "lite", where.pop("device", "auto"), where.pop("precision", "auto"), **where
+            ),
+            ray=OnRay(engine="ray"),
+        )
+        return SegmentRequest.cluster(asked)  # type: ignore[arg-type]
+
+    assert cluster(precision="int8").device == "cpu"
+    assert cluster(backend="openvino").device == "cpu"
+    assert cluster().device == "auto"
+    with pytest.raises(UsageError, match="computes on the CPU"):
+        cluster(precision="int8", device="cuda")
+
+
+def graphs_in(folder: Path) -> None:
+    for name in ("encode.onnx", "read.onnx", "write.onnx", "livos.json"):
+        (folder / name).write_bytes(b"{}")
+
+
+def test_graphs_that_cannot_be_kept_are_said(
+    graphs: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "livos").mkdir()
+    (tmp_path / "livos" / "graphs").write_text("a file")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("livos_cli.weights.graphs.check_format", lambda _: None)
+    with pytest.raises(OutputError, match="graphs cannot be kept in"):
+        kept_graphs(graphs.model, WEIGHTS)
+
+
+def test_a_broken_folder_of_graphs_is_made_anew(
+    graphs: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a killed run or a broken disk left: no description, a folder of parts."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("livos_cli.weights.graphs.check_format", lambda _: None)
+    monkeypatch.setattr("livos_cli.weights.graphs.export", lambda _, folder, __: graphs_in(folder))
+    folder = kept_graphs(graphs.model, WEIGHTS)
+    (folder / "livos.json").unlink()
+    (folder / "encode.onnx").write_bytes(b"half")
+    old = folder.parent / ".making-old"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    assert kept_graphs(graphs.model, WEIGHTS) == folder
+    assert (folder / "encode.onnx").read_bytes() == b"{}"
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+@needs_runtime
+@pytest.mark.slow
+def test_nothing_is_sent_to_anybody(tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry notes what it will send in the user's cache."""
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    code = "from livos_cli import load_model; load_model('lite', precision='int8')"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)
+    assert not [path for path in tmp_path.rglob("*") if "icrosoft" in path.name]
 
 
 def test_what_computes_is_part_of_a_run(graphs: SimpleNamespace, tiny: LiVOS) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from typing import Any
 
@@ -156,6 +157,29 @@ def test_graphs_are_for_cuda_where_there_is_memory(
         play(tracker, clip[:3])
         assert not tracker.strip_rows
         assert bool(made) is some
+
+
+def test_a_graph_goes_with_its_tracker(tiny: LiVOS, clip: list) -> None:
+    """At once, not when circles are looked for: on a GPU it holds the memory of a frame."""
+    tracker = Tracker(tiny, max_size=-1, graphs=True)
+    play(tracker, clip[:3])
+    graph = weakref.ref(tracker._graph)
+    gc.disable()
+    try:
+        del tracker
+        assert graph() is None
+    finally:
+        gc.enable()
+
+
+def test_a_graph_goes_where_frames_are_computed_in_strips(tiny: LiVOS, clip: list) -> None:
+    tracker = Tracker(tiny, max_size=-1, graphs=True)
+    play(tracker, clip[:3])
+    assert tracker._graph is not None
+    tracker._strips.at_most = 2  # as after memory ran out
+    tracker.step(clip[3][0], np.where(clip[3][1] == 1, 9, 0))
+    assert tracker.strip_rows
+    assert tracker._graph is None
 
 
 def test_out_of_memory_before_a_replay_leaves_the_memory(
