@@ -120,5 +120,5 @@ def rows_within(
         if rows < FEWEST_ROWS:
             break
         if working_memory(config, height, width, objects, itemsize, rows=rows) <= budget:
-            return rows if rows < height else 0
+            return rows  # all rows: one object at a time, which is what does not fit in one
     return None

@@ -285,7 +285,8 @@ class Tracker:
         padded = F.pad(downsample_image(image, size), padding_of(*size))
         decide = decide and given is None and size == self._size() and len(self._ids) < 256
         height, width = (side // STRIDE for side in padded.shape[-2:])
-        rows = self._strips.rows(height, width, len(self._ids))
+        objects = set(self._ids) | (set() if given is None else set(ids_in(given)) - {0})
+        rows = self._strips.rows(height, width, len(objects))
         try:
             result = self._compute(padded, given, size, rows, decide=decide)
         except Exception as error:  # of PyTorch, or of another runtime, which has its own types

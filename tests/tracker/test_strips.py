@@ -218,3 +218,27 @@ def test_freed_memory_is_given_back_between_the_stages_of_strips(
         assert bool(tracker.strip_rows) == bool(calls)
         # After the encoder, twice in `read`, before, in and after `write`.
         assert len(given_back) == calls
+
+
+def test_many_objects_one_at_a_time(tiny: LiVOS) -> None:
+    """Strips as high as the frame, where only so many objects at once are too much; from the first
+    frame on, whose objects come with its mask.
+    """
+    objects, height, width = 40, 8, 12
+    frame = (tiny.config, height, width, objects, 4)
+    need = working_memory(*frame, rows=height)
+    assert need < working_memory(*frame) / 2
+    assert rows_within(need, *frame) == height
+    ids = np.zeros((height * 16, width * 16), np.uint8)
+    for i in range(objects):
+        top, left = i // 8 * 24, i % 8 * 24
+        ids[top : top + 16, left : left + 16] = i + 1
+    rgb = np.random.default_rng(0).integers(0, 255, (*ids.shape, 3), dtype=np.uint8)
+    weights = sum(p.numel() * p.itemsize for p in tiny.parameters())
+    whole = Tracker(tiny, max_size=-1)
+    strips = Tracker(tiny, max_size=-1, memory_budget=weights + need)
+    for index in range(3):
+        given = ids if index == 0 else None
+        want = whole.step(rgb, given)
+        assert torch.allclose(strips.step(rgb, given), want, atol=1e-5)
+        assert strips.strip_rows == height * 16
