@@ -316,8 +316,8 @@ class Tracker:
     ) -> Tensor:
         """All of a frame, padded; renews the memory."""
         self._rows_now = rows
-        twice = not rows and self._strips.fits_twice(image.shape[-2:], len(self._ids))
-        if not (self._graphs and twice):
+        graphs = self._graphs and not rows
+        if not (graphs and self._strips.fits_twice(image.shape[-2:], len(self._ids))):
             self._graph = None  # its buffers would lie beside those of strips
         elif given is None and self._memory is not None:
             return self._replay(image, self._memory, decide=decide)
