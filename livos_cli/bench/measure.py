@@ -18,7 +18,6 @@ from livos_cli.bench.softmax import softmax_memory
 from livos_cli.bench.stages import TimedGraphs, TimedLiVOS, TimedSoftmax, timed
 from livos_cli.device import (
     device_name,
-    fast_bfloat16,
     give_back_memory,
     held_memory,
     memory_errors,
@@ -32,8 +31,8 @@ from livos_cli.network import PRESETS, LiVOS
 from livos_cli.network.budget import working_memory
 from livos_cli.network.inference import to_device
 from livos_cli.network.strips import STRIDE
-from livos_cli.runtimes.engines import ENGINES
-from livos_cli.runtimes.export import check_format, export
+from livos_cli.runtimes.engines import ENGINES, precision_for
+from livos_cli.runtimes.export import export
 from livos_cli.tracker.tracker import Tracker
 
 __all__ = ["estimate", "measure", "trace"]
@@ -106,11 +105,7 @@ def _build(setting: Setting) -> TimedLiVOS | TimedGraphs:
 
 def _graphs(setting: Setting) -> TimedGraphs:
     """A network that another program computes; making its graphs takes half a minute."""
-    precision = setting.precision
-    if precision == "auto":
-        precision = "bf16" if setting.mode == "openvino" and fast_bfloat16() else "fp32"
-    ENGINES[setting.mode].check(precision)
-    check_format("onnx")
+    precision = precision_for(setting.mode, setting.precision)
     model = TimedGraphs(PRESETS[setting.network])
     to_device(model, torch.device("cpu"), torch.float32)
     with tempfile.TemporaryDirectory(prefix="livos-bench-") as folder:

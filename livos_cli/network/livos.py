@@ -26,12 +26,12 @@ from livos_cli.network.object_transformer import ObjectTransformer, PixelFuser, 
 from livos_cli.network.resnet import ResNet, block_of
 from livos_cli.network.strips import STRIDE, Strip, encoder_halo, in_strips
 
-__all__ = ["STRIDE", "Features", "LiVOS", "Memory"]
+__all__ = ["STRIDE", "Features", "LiVOS", "Memory", "nothing"]
 
 MOST_VALUES = (1 << 31) - 1  # in one tensor
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """Between the stages of a frame, where nothing is to be done there."""
 
 
@@ -243,7 +243,7 @@ class LiVOS(nn.Module):
         chunk: int = 0,
         rows: int = 0,
         collect: list[Tensor] | None = None,
-        between: Callable[[], None] = _nothing,
+        between: Callable[[], None] = nothing,
     ) -> tuple[Tensor, Memory]:
         """Find the objects in a new frame.
 
@@ -299,7 +299,7 @@ class LiVOS(nn.Module):
         *,
         chunk: int = 0,
         rows: int = 0,
-        between: Callable[[], None] = _nothing,
+        between: Callable[[], None] = nothing,
     ) -> Memory:
         """Remember a frame with its masks.
 

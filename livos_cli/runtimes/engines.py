@@ -10,10 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
+from livos_cli.device import fast_bfloat16
 from livos_cli.errors import UsageError
 from livos_cli.runtimes.steps import STEPS
 
-__all__ = ["ENGINES", "Engine", "OnnxRuntime", "OpenVino"]
+__all__ = ["ENGINES", "Engine", "OnnxRuntime", "OpenVino", "precision_for"]
 
 
 class Engine(Protocol):
@@ -145,3 +146,15 @@ ENGINES: dict[str, type[OnnxRuntime] | type[OpenVino]] = {
     "onnxruntime": OnnxRuntime,
     "openvino": OpenVino,
 }
+
+
+def precision_for(backend: str, precision: str) -> str:
+    """What `auto` is for an engine; checked, before graphs are made for it.
+
+    Raises:
+        UsageError: it is not installed or cannot compute in that precision.
+    """
+    if precision == "auto":
+        precision = "bf16" if backend == "openvino" and fast_bfloat16() else "fp32"
+    ENGINES[backend].check(precision)
+    return precision

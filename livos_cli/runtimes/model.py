@@ -11,16 +11,12 @@ import torch
 from torch import Tensor
 
 from livos_cli.network.config import LiVOSConfig
-from livos_cli.network.livos import Features, LiVOS, Memory
+from livos_cli.network.livos import Features, LiVOS, Memory, nothing
 from livos_cli.runtimes.engines import Engine
 
 __all__ = ["GraphLiVOS"]
 
 log = logging.getLogger(__name__)
-
-
-def _nothing() -> None:
-    """Between stages, of which these have none."""
 
 
 class GraphLiVOS(LiVOS):
@@ -31,7 +27,6 @@ class GraphLiVOS(LiVOS):
 
     Args:
         config: of the weights.
-        precision: what to call it, such as `int8`.
     """
 
     bounded = False  # what an engine takes beside PyTorch is not known
@@ -64,6 +59,7 @@ class GraphLiVOS(LiVOS):
         return False
 
     def _run(self, step: str, **inputs: Tensor) -> list[Tensor]:
+        """A step's outputs; its inputs have the names of `Features` and `Memory`, others too."""
         assert self._engine is not None
         arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
         return [torch.from_numpy(np.asarray(one)) for one in self._engine.run(step, arrays)]
@@ -71,9 +67,7 @@ class GraphLiVOS(LiVOS):
     def encode_image(self, rgb_B3HW: Tensor, rows: int = 0) -> Features:
         if not self._usable(not rows):
             return super().encode_image(rgb_B3HW, rows)
-        encoded = self._run("encode", image=_unit(rgb_B3HW))
-        skip8, skip4, pixel, key, gate = encoded
-        return Features(rgb_B3HW, skip8, skip4, pixel, key, gate)
+        return Features(rgb_B3HW, *self._run("encode", image=_unit(rgb_B3HW)))
 
     def read(
         self,
@@ -83,26 +77,13 @@ class GraphLiVOS(LiVOS):
         chunk: int = 0,
         rows: int = 0,
         collect: list[Tensor] | None = None,
-        between: Callable[[], None] = _nothing,
+        between: Callable[[], None] = nothing,
     ) -> tuple[Tensor, Memory]:
         if not self._usable(not rows and not chunk and collect is None):
             return super().read(
                 features, memory, chunk=chunk, rows=rows, collect=collect, between=between
             )
-        log_odds, key_sum, sensory = self._run(
-            "read",
-            skip8=features.skip8,
-            skip4=features.skip4,
-            pixel=features.pixel,
-            key=features.key,
-            gate=features.gate,
-            state=memory.state,
-            key_sum=memory.key_sum,
-            group=memory.group,
-            sensory=memory.sensory,
-            objects=memory.objects,
-            masks=memory.masks,
-        )
+        log_odds, key_sum, sensory = self._run("read", **vars(features), **vars(memory))
         faded = memory.given_key_sum * self.key_decay(features)
         return log_odds, replace(memory, key_sum=key_sum, sensory=sensory, given_key_sum=faded)
 
@@ -114,22 +95,15 @@ class GraphLiVOS(LiVOS):
         *,
         chunk: int = 0,
         rows: int = 0,
-        between: Callable[[], None] = _nothing,
+        between: Callable[[], None] = nothing,
     ) -> Memory:
         if not self._usable(not rows and not chunk):
             return super().write(
                 features, memory, masks_BNHW, chunk=chunk, rows=rows, between=between
             )
+        given = {"image": _unit(features.image), "masks": masks_BNHW}
         state, sensory, objects, masks = self._run(
-            "write",
-            image=_unit(features.image),
-            pixel=features.pixel,
-            key=features.key,
-            gate=features.gate,
-            state=memory.state,
-            sensory=memory.sensory,
-            objects=memory.objects,
-            masks=masks_BNHW,
+            "write", **(vars(features) | vars(memory) | given)
         )
         return replace(
             memory,

@@ -285,10 +285,10 @@ class Tracker:
         padded = F.pad(downsample_image(image, size), padding_of(*size))
         decide = decide and given is None and size == self._size() and len(self._ids) < 256
         height, width = (side // STRIDE for side in padded.shape[-2:])
-        objects = set(self._ids) | (set() if given is None else set(ids_in(given)) - {0})
-        rows = self._strips.rows(height, width, len(objects))
+        seen = [] if given is None else [i for i in ids_in(given) if i]
+        rows = self._strips.rows(height, width, len({*self._ids, *seen}))
         try:
-            result = self._compute(padded, given, size, rows, decide=decide)
+            result = self._compute(padded, given, size, rows, decide=decide, seen=seen)
         except Exception as error:  # of PyTorch, or of another runtime, which has its own types
             if not out_of_memory(error):
                 raise
@@ -298,7 +298,7 @@ class Tracker:
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
             rows = self._strips.halve(rows, height)
-            result = self._compute(padded, given, size, rows, decide=decide)
+            result = self._compute(padded, given, size, rows, decide=decide, seen=seen)
         self._frames += 1
         if self._frames % TIDY_EVERY == 0:
             give_back_memory(self.model.device)
@@ -313,8 +313,9 @@ class Tracker:
         rows: int,
         *,
         decide: bool,
+        seen: list[int],
     ) -> Tensor:
-        """All of a frame, padded; renews the memory."""
+        """All of a frame, padded; renews the memory. `seen`: ids of the given mask, without 0."""
         self._rows_now = rows
         graphs = self._graphs and not rows
         if not (graphs and self._strips.fits_twice(image.shape[-2:], len(self._ids))):
@@ -323,7 +324,6 @@ class Tracker:
             return self._replay(image, self._memory, decide=decide)
         features, result, soft, memory = self._read(image, self._memory, rows, decide=decide)
         ids, described = list(self._ids), None
-        seen = [] if given is None else [i for i in ids_in(given) if i]
         if given is not None and seen:
             if known := [ids.index(i) for i in seen if i in ids]:
                 assert memory is not None

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import torch
 
-from livos_cli.device import fast_bfloat16
 from livos_cli.errors import LivosError, OutputError, UsageError
 from livos_cli.files.cache import cache_folder
 from livos_cli.network.inference import to_device
-from livos_cli.runtimes.engines import ENGINES
+from livos_cli.runtimes.engines import ENGINES, precision_for
 from livos_cli.runtimes.export import DESCRIPTION, check_format, export
 from livos_cli.runtimes.model import GraphLiVOS
 from livos_cli.version import VERSION
@@ -44,9 +43,7 @@ def load_graphs(weights: str | Path, precision: str, backend: str) -> tuple[Grap
         WeightsError: as `load_model`.
         UsageError: a precision that is not to be had, or packages that are missing.
     """
-    if precision == "auto":
-        precision = "bf16" if backend == "openvino" and fast_bfloat16() else "fp32"
-    ENGINES[backend].check(precision)
+    precision = precision_for(backend, precision)
     int8 = _int8_of(weights) if precision == "int8" else None
     tensors, config, path = read_weights(weights)
     model = build(tensors, config, path, kind=GraphLiVOS)
