@@ -17,7 +17,7 @@ KERNELS = ROOT / "kernels" / "livos_kernels"
 # Each floor may use those below it, and the rooms of one floor do not use each other.
 FLOORS = [
     {"cli"},
-    {"batch", "bench", "evaluation", "training"},
+    {"batch", "bench", "evaluation", "training", "ui"},
     {"interactive", "pipeline"},
     {"datasets", "outputs", "tracker"},
     {"masks", "weights"},

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from livos_cli.cli import bench, evaluate, export, info, mask, segment, train, weights
+from livos_cli.cli import bench, evaluate, export, info, mask, segment, train, ui, weights
 from livos_cli.cli.help_panels import PanelCommand
 from livos_cli.cli.hints import OrderedCommand
 from livos_cli.cli.signals import exit_on_request
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 app.command("segment", cls=PanelCommand, epilog=segment.EXAMPLES)(segment.segment)
 app.command("mask", cls=OrderedCommand)(mask.mask)
+app.command("ui", epilog=ui.EXAMPLES)(ui.ui)
 app.command("info")(info.info)
 app.command("bench")(bench.bench)
 app.command("eval")(evaluate.evaluate)

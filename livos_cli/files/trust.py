@@ -7,24 +7,29 @@ Tensors have a table of their own, beside the tracker: `tracker.saved_state`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from livos_cli.files.atomic import read_own
-from livos_cli.files.outside import plain_name
+from livos_cli.files.outside import inner_path, plain_name
 
 __all__ = [
     "CHECKPOINT",
+    "HISTORY",
     "INDEX",
     "LONG",
     "MANIFEST",
+    "MARKS",
     "OWNER",
+    "PROJECT",
     "PUBLISHING",
     "REPORT",
     "SCORES",
     "SETTINGS",
+    "TRACKED",
     "Rule",
     "UntrustedError",
     "parse",
@@ -78,6 +83,17 @@ class Name:
 
 
 @dataclass(frozen=True)
+class Inner:
+    """A path within a folder, like masks/00012.png."""
+
+    def check(self, value: object, where: str) -> None:
+        try:
+            inner_path(value if isinstance(value, str) else "")
+        except ValueError:
+            raise UntrustedError(f"{where} has what is no name within its folder") from None
+
+
+@dataclass(frozen=True)
 class Digest:
     """A sha256, in hexadecimal."""
 
@@ -117,6 +133,24 @@ class Number:
         # Not a bool; and what is no number compares as false.
         if not (isinstance(value, (int, float)) and type(value) is not bool and 0 <= value < FAR):
             raise UntrustedError(f"{where} is no number")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or false."""
+
+    def check(self, value: object, where: str) -> None:
+        if type(value) is not bool:
+            raise UntrustedError(f"{where} is neither true nor false")
+
+
+@dataclass(frozen=True)
+class Colour:
+    """Like #00ff00."""
+
+    def check(self, value: object, where: str) -> None:
+        if not (isinstance(value, str) and re.fullmatch(r"#[0-9a-f]{6}", value)):
+            raise UntrustedError(f"{where} is no colour")
 
 
 @dataclass(frozen=True)
@@ -214,6 +248,62 @@ INDEX = Rows({
     "step": Maybe(Whole()),
     "bytes": Whole(),
     "parts": Many(Rows({"name": Name(), "sha256": Digest()})),
+})  # fmt: skip
+
+# project.json in a project of `livos ui`: ui/project.py
+PROJECT = Rows({
+    "format": Whole(1, 1),
+    "video": Text(),
+    "objects": Many(
+        Rows({
+            "id": Whole(1, 255),
+            "name": Shown(200),
+            "colour": Colour(),
+            "visible": Flag(),
+            "locked": Flag(),
+        }),
+        0,
+        255,
+    ),
+    "drops": Many(Many(Whole(), 2, 2)),
+    "locked": Many(Whole()),
+    "range": Maybe(Many(Whole(), 2, 2)),
+})  # fmt: skip
+# .livos/page/history.json: ui/history.py
+HISTORY = Rows({
+    "steps": Many(
+        Rows({
+            "label": Shown(200),
+            "frame": Maybe(Whole()),
+            "files": Each(Inner(), Many(Maybe(Digest()), 2, 2)),
+        })
+    ),
+    "done": Whole(),
+    "pending": Flag(),
+})  # fmt: skip
+# .livos/page/marks/NNNNN.json: ui/marks.py
+_COORDINATE = Number()
+MARKS = Each(
+    Id(),
+    Rows({
+        "points": Many(Many(_COORDINATE, 3, 3), 0, 10_000),
+        "box": Maybe(Many(_COORDINATE, 4, 4)),
+        "strokes": Many(
+            Rows({
+                "on": Flag(),
+                "radius": _COORDINATE,
+                "path": Many(Many(_COORDINATE, 2, 2), 1, 100_000),
+            }),
+            0,
+            10_000,
+        ),
+    }),
+)  # fmt: skip
+# A line of .livos/page/tracked/<chain>/index.jsonl: ui/tracked.py
+TRACKED = Rows({
+    "frame": Whole(),
+    "areas": Each(Id(), Whole()),
+    "certainty": Each(Id(), Number()),
 })  # fmt: skip
 
 

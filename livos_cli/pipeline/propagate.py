@@ -24,7 +24,7 @@ from livos_cli.video.address import Address
 from livos_cli.video.backward import read_backward
 from livos_cli.video.source import Frame, FrameSource, SourceInfo
 
-__all__ = ["Masks", "Propagation", "make_tracker", "track"]
+__all__ = ["Guide", "Masks", "Propagation", "make_tracker", "track"]
 
 
 class Masks(Protocol):
@@ -111,7 +111,7 @@ class Propagation:
             return self._forward(past)
         return self._both(on_back)
 
-    def _guide(self, way: int, origin: int | None = None) -> _Guide:
+    def _guide(self, way: int, origin: int | None = None) -> Guide:
         tracker = self.tracker if way > 0 else self.tracker.twin()
         # What lies on the other side of the origin is the other way's.
         drops = [
@@ -119,7 +119,7 @@ class Propagation:
             for d in self.options.drop
             if origin is None or (d.frame < origin if way < 0 else d.frame >= origin)
         ]
-        return _Guide(self.masks, tracker, self.source.info, drops, way, self.warnings)
+        return Guide(self.masks, tracker, self.source.info, drops, way, self.warnings)
 
     def _uploaded(self) -> Generator[tuple[Frame, np.ndarray | Tensor]]:
         ahead = Address.of(self.video).repeatable
@@ -180,7 +180,7 @@ class Propagation:
         )
 
     def _go_back(
-        self, back: _Guide, origin: int, spool: Spool, on_back: Callable[[int], None]
+        self, back: Guide, origin: int, spool: Spool, on_back: Callable[[int], None]
     ) -> None:
         """What is in the frames from the origin back to the start, onto the spool."""
         with closing(self._pictures_back(origin, self.options.start)) as pictures:
@@ -201,7 +201,7 @@ class Propagation:
         # An object that is dropped at a frame was followed until the one before.
         drops = [replace(drop, frame=drop.frame - 1) for drop in self.options.drop]
         info = self.source.info
-        back = _Guide(self.masks, self.tracker.twin(), info, drops, -1, [])
+        back = Guide(self.masks, self.tracker.twin(), info, drops, -1, [])
         with SoftSpool() as spool:
             last = self._refine_back(back, masks, spool, on_back)
             forth = self._guide(1)
@@ -214,7 +214,7 @@ class Propagation:
         self._check_used(back.used | forth.used, any_object=forth.any_object)
 
     def _refine_back(
-        self, back: _Guide, masks: list[int], spool: SoftSpool, on_back: Callable[[int], None]
+        self, back: Guide, masks: list[int], spool: SoftSpool, on_back: Callable[[int], None]
     ) -> int:
         """What the way back from the last mask finds, onto the spool; that mask's frame."""
         first, last = masks[0], masks[-1]
@@ -234,7 +234,7 @@ class Propagation:
         return last
 
     def _blended(
-        self, forth: _Guide, frame: Frame, picture: np.ndarray | Tensor, found: Soft
+        self, forth: Guide, frame: Frame, picture: np.ndarray | Tensor, found: Soft
     ) -> FrameResult:
         soft, mask, given = forth.step_soft(frame.index, picture)
         prob = blend(soft, found, frame.index)
@@ -276,8 +276,18 @@ def _key_frames(masks: Masks, options: SegmentOptions) -> list[int]:
     ]
 
 
-class _Guide:
-    """Hands a tracker its frames one way, with the masks and drops that belong to them."""
+class Guide:
+    """Hands a tracker its frames one way, with the masks and drops that belong to them.
+
+    Args:
+        masks: those that are given.
+        tracker: fresh; or, with `resumed`, as it was after an earlier frame.
+        info: of the video.
+        drops: objects to end, and from which frame on.
+        way: 1 forward, -1 backward.
+        warnings: what is noticed is added here.
+        resumed: frames were tracked before.
+    """
 
     def __init__(
         self,
@@ -287,10 +297,12 @@ class _Guide:
         drops: list[Drop],
         way: int,
         warnings: list[str],
+        *,
+        resumed: bool = False,
     ) -> None:
         self._masks, self._tracker, self._info = masks, tracker, info
         self._warnings = warnings
-        self._way, self.begun = way, False
+        self._way, self.begun = way, resumed
         self._drops = drops
         self._with_mask = frozenset(masks.frames or ())
         self.used: set[int] = set()

@@ -8,25 +8,24 @@ cache is decoded several times.
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from livos_cli.errors import InputError
 from livos_cli.options import Position, RawVideo
 from livos_cli.video.address import Address
 from livos_cli.video.colour import to_rgb
+from livos_cli.video.frame_table import FrameTable, differs, pictures_in
 from livos_cli.video.images import ImageFolderSource
 from livos_cli.video.reader import VideoSource
 
-__all__ = ["read_backward"]
+__all__ = ["pictures_backward", "read_backward"]
 
 CACHE_BYTES = 64 << 20  # decoded pictures kept, at most (but never fewer than eight)
 
@@ -80,11 +79,27 @@ def read_backward(
         )
     end = Position(frame=last + 1)
     with VideoSource(source, start, end, allow_truncated=allow_truncated, raw=raw) as video:
-        reader = _Groups(video, cache_bytes)
-        if reader.end is not None and reader.end <= last and not or_end:
-            raise _no_frame(source, last, reader.end)
-        with closing(reader.backward()) as frames:
+        table = FrameTable.by_decoding(video)
+        if table.end is not None and table.end <= last and not or_end:
+            raise _no_frame(source, last, table.end)
+        with closing(pictures_backward(video, table, cache_bytes=cache_bytes)) as frames:
             yield from frames
+
+
+def pictures_backward(
+    video: VideoSource,
+    table: FrameTable,
+    last: int | None = None,
+    *,
+    cache_bytes: int = CACHE_BYTES,
+) -> Generator[tuple[int, np.ndarray]]:
+    """Number and (H, W, 3) uint8 RGB of frames from `last` (None: the end) down to the first.
+
+    Raises:
+        InputError: a frame of the table does not come.
+    """
+    until = len(table.times) if last is None else last + 1 - table.first
+    yield from _Groups(video, table, cache_bytes).backward(until)
 
 
 def _no_frame(source: str | Path, wanted: int, count: int) -> InputError:
@@ -92,83 +107,43 @@ def _no_frame(source: str | Path, wanted: int, count: int) -> InputError:
 
 
 class _Groups:
-    """The groups of pictures of a video, as one forward pass found them."""
+    """The groups of pictures of a video, from the last to the first."""
 
-    def __init__(self, video: VideoSource, cache_bytes: int) -> None:
-        self._video = video
-        self._times = array("q")  # 8 bytes a frame
-        self._keys = array("q")  # places in `_times` where a key frame is
-        self._first = 0
-        size = 1
-        for index, _, _, picture in video.walk():
-            if not self._times:
-                self._first = index
-                size = sum(plane.buffer_size for plane in picture.planes)
-            if picture.pts is None or (self._times and picture.pts <= self._times[-1]):
-                raise InputError(
-                    f"{video.label} has timestamps that do not tell its frames apart, so it "
-                    "cannot be read backward",
-                    "write them anew: ffmpeg -i IN -c:v libx264 -crf 12 OUT.mp4",
-                )
-            if picture.key_frame or not self._times:
-                self._keys.append(len(self._times))
-            self._times.append(picture.pts)
-        if video.starts_again:
-            raise InputError(
-                f"{video.label} has timestamps that start again, so it cannot be read backward",
-                "write them anew: ffmpeg -i IN -c:v libx264 -crf 12 OUT.mp4",
-            )
-        self._room = max(8, cache_bytes // max(1, size))
+    def __init__(self, video: VideoSource, table: FrameTable, cache_bytes: int) -> None:
+        self._video, self._table = video, table
+        self._cache_bytes = cache_bytes
 
-    @property
-    def end(self) -> int | None:
-        """Number after the last frame's; None if the range holds no frame."""
-        return self._first + len(self._times) if self._times else None
-
-    def backward(self) -> Generator[tuple[int, np.ndarray]]:
-        until = len(self._times)  # places from here on have been given out
+    def backward(self, until: int) -> Generator[tuple[int, np.ndarray]]:
+        """Number and RGB of the frames before place `until`, backward."""
+        keys = self._table.keys
         while until > 0:
-            key = self._keys[bisect_left(self._keys, until) - 1]
+            key = keys[bisect_left(keys, until) - 1]
             kept = self._decode(key, until)
             while kept:
                 place, picture = kept.pop()
-                yield self._first + place, to_rgb(picture, self._video.info)
+                yield self._table.first + place, to_rgb(picture, self._video.info)
                 until = place
                 del picture
 
     def _decode(self, key: int, until: int) -> deque[tuple[int, Any]]:
         """The last pictures before place `until` in the group of a key frame."""
-        wanted = min(self._room, until - key)
+        keys = self._table.keys
         # Some containers' indices lead past the frame asked for: then from further back.
-        before = self._keys[: bisect_right(self._keys, key)][-3:]
+        before = keys[: bisect_right(keys, key)][-3:]
         for begin in [*reversed(before), None]:
-            kept: deque[tuple[int, Any]] = deque(maxlen=wanted)
-            for picture in self._from(begin):
-                if picture.pts is None or picture.pts < self._times[key]:
+            kept: deque[tuple[int, Any]] = deque()
+            wanted = until - key
+            for place, picture in pictures_in(self._video, self._table, begin):
+                if place < key:
                     continue
-                place = bisect_left(self._times, picture.pts)
                 if place >= until:
                     break
-                if self._times[place] == picture.pts:
-                    kept.append((place, picture))
+                if not kept:
+                    size = sum(plane.buffer_size for plane in picture.planes)
+                    wanted = min(max(8, self._cache_bytes // max(1, size)), until - key)
+                kept.append((place, picture))
+                if len(kept) > wanted:
+                    kept.popleft()
             if [place for place, _ in kept] == list(range(until - wanted, until)):
                 return kept
-        raise InputError(
-            f"{self._video.label} does not decode the same twice near frame {self._first + until}",
-            "write it anew: ffmpeg -i IN -c:v libx264 -crf 12 OUT.mp4",
-        )
-
-    def _from(self, begin: int | None) -> Iterator[Any]:
-        """Pictures from a key frame on, None for the start of the file; damage is passed over."""
-        container, stream = self._video.container, self._video.stream
-        if begin is None:
-            container.seek(0)
-        else:
-            container.seek(self._times[begin], stream=stream, backward=True)
-        for packet in container.demux(stream):
-            try:
-                yield from stream.decode(packet)
-            except av.error.FFmpegError:
-                # The first pass has met and judged it; frames that are missing here, but were
-                # there before, are found by the caller.
-                continue
+        raise differs(self._video, self._table.first + until)

@@ -321,6 +321,11 @@ class VideoSource(BaseSource):
         self._tell(clock)
 
     @property
+    def first_pts(self) -> int | None:
+        """The container's timestamp of the first frame, before anything is read."""
+        return None if self._first is None else self._first.pts
+
+    @property
     def starts_again(self) -> bool:
         """Whether timestamps did, so far: those given out are not those of the file then."""
         return bool(self._timeline.joints)

@@ -1,0 +1,329 @@
+"""The one thing at a time that takes long: tracking, or export; in a thread, to be stopped."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from livos_cli.errors import InputError, InterruptionError, LivosError, UsageError
+from livos_cli.masks.reference_masks import ReferenceMasks
+from livos_cli.memory import out_of_memory, too_little_memory
+from livos_cli.options import Drop, Look, Position, RunOptions, SegmentOptions
+from livos_cli.outputs.formats import KINDS, FrameResult
+from livos_cli.outputs.paths import plan_outputs
+from livos_cli.pipeline.report import Observer, Progress
+from livos_cli.pipeline.run import run
+from livos_cli.ui.chain import Chain
+from livos_cli.ui.open_project import OpenProject
+from livos_cli.ui.project import Object
+from livos_cli.ui.tracked import Row
+from livos_cli.ui.tracking import Pass, Tracking, plan
+
+__all__ = ["Jobs", "command"]
+
+TELL = 0.1  # seconds between two news of progress
+WHAT = ("forward", "backward", "all", "update")
+
+
+@dataclass
+class _Job:
+    kind: str  # track, or export
+    thread: threading.Thread
+    stop: threading.Event
+    why: str = "stopped"
+
+
+class Jobs:
+    """Runs what takes long for an open project.
+
+    Args:
+        session: whose masks are read.
+    """
+
+    def __init__(self, session: OpenProject) -> None:
+        self._session = session
+        self._lock = threading.Lock()
+        self._job: _Job | None = None
+        self.last: dict[str, Any] = {"kind": "job", "state": "idle"}
+        session.before_change = self.make_way
+
+    @property
+    def running(self) -> str | None:
+        """What runs, track or export; None if nothing does."""
+        job = self._job
+        return job.kind if job is not None and job.thread.is_alive() else None
+
+    def track(self, what: str, frame: int) -> None:
+        """Track what is out of date; see `tracking.plan`.
+
+        Raises:
+            UsageError: something runs already, or there is nothing to track.
+        """
+        if what not in WHAT:
+            raise UsageError(f"tracking '{what}'", f"it is one of {', '.join(WHAT)}")
+        self._session.check_frame(frame)
+        work = self._plan(what, frame)  # not in the thread: a change of a mask waits for that
+        self._start("track", lambda stop: self._track(*work, stop))
+
+    def export(self, kinds: tuple[str, ...], *, overwrite: bool) -> None:
+        """Write results into the project.
+
+        Raises:
+            UsageError: something runs already, or a kind is unknown.
+            OutputError: a result is there, and may not be replaced.
+        """
+        output = self._output(kinds, overwrite=overwrite)
+        if self._session.chain() is None:
+            raise UsageError("there is no mask to export yet", "click an object first")
+        plan_outputs(self._session.video_path, self._session.project.masks, output)
+        self._start("export", lambda stop: self._export(output, stop))
+
+    def _output(self, kinds: tuple[str, ...], *, overwrite: bool) -> RunOptions:
+        if not kinds:
+            raise UsageError("nothing to export", "choose at least one kind")
+        project = self._session.project
+        look = Look(palette=palette_text(project.settings.objects))
+        return RunOptions(save=kinds, output=project.folder, overwrite=overwrite, look=look)
+
+    def stop(self, why: str = "stopped") -> None:
+        """Stop what runs, and wait until it has."""
+        job = self._job
+        if job is not None and job.thread.is_alive():
+            job.why = why
+            job.stop.set()
+            job.thread.join()
+
+    def make_way(self) -> None:
+        """Stop tracking, since a mask is about to change.
+
+        Raises:
+            UsageError: an export runs, which is not stopped.
+        """
+        if self.running == "export":
+            raise UsageError("an export runs", "stop it first, or wait for it")
+        self.stop("stopped, for a mask was changed")
+
+    def _start(self, kind: str, work: Callable[[threading.Event], dict[str, Any]]) -> None:
+        with self._lock:
+            if self.running is not None:
+                raise UsageError("something runs already", "stop it first, or wait for it")
+            stop = threading.Event()
+            thread = threading.Thread(
+                target=self._run, args=(kind, work, stop), name=f"livos-{kind}", daemon=True
+            )
+            self._job = _Job(kind, thread, stop)
+            self._tell(kind, "begins")
+            thread.start()
+
+    def _run(
+        self, kind: str, work: Callable[[threading.Event], dict[str, Any]], stop: threading.Event
+    ) -> None:
+        job, pictures = self._job, self._session.pictures
+        assert job is not None
+        pictures.pause(True)
+        try:
+            news = work(stop)
+            self._tell(kind, "stopped" if stop.is_set() else "done", **news, why=job.why)
+        except LivosError as error:
+            if stop.is_set():
+                self._tell(kind, "stopped", why=job.why)
+            else:
+                self._tell(kind, "failed", error=error.message, hint=error.hint)
+        except Exception as error:
+            if out_of_memory(error):
+                short = too_little_memory()
+                self._tell(kind, "failed", error=short.message, hint=short.hint)
+                return
+            traceback.print_exc()
+            said = f"unexpected {type(error).__name__}: {error}"
+            self._tell(kind, "failed", error=said, hint="please report this")
+        finally:
+            pictures.pause(False)
+
+    def _tell(self, what: str, state: str, **news: Any) -> None:
+        self.last = {"what": what, "state": state, **news}
+        self._session.events.tell("job", **self.last)
+
+    def _plan(self, what: str, frame: int) -> tuple[Chain, list[Pass], tuple[Drop, ...]]:
+        session = self._session
+        with session.changing:
+            chain = session.chain()
+            if chain is None:
+                raise UsageError("there is no mask to track yet", "click an object first")
+            passes = plan(chain, session.tracked, what, frame)
+            return chain, passes, session.project.settings.drops
+
+    def _track(
+        self,
+        chain: Chain,
+        passes: list[Pass],
+        drops: tuple[Drop, ...],
+        stop: threading.Event,
+    ) -> dict[str, Any]:
+        session = self._session
+        total = sum(self._missing(chain, one) for one in passes)
+        pace = _Pace(total, lambda **news: self._tell("track", "runs", **news))
+
+        def on_frame(number: int, row: Row) -> None:
+            session.events.tell(
+                "frame", frame=number, areas=dict(row.areas), certainty=dict(row.certainty)
+            )
+            pace.see(number)
+
+        tracking = Tracking(
+            session.model()[0], session.options, session.project.masks, drops, chain,
+            session.tracked, on_frame, self._picture, stop.is_set,
+        )  # fmt: skip
+        alike: int | None = None
+        with closing(session.video.twin()) as video:
+            for one in passes:
+                if not stop.is_set():
+                    alike = tracking.run(video, one)
+        session.tracked.forget({*chain.links, chain.back})
+        return {"frames": pace.done, "alike": alike, "seconds": round(pace.seconds, 1)}
+
+    def _missing(self, chain: Chain, one: Pass) -> int:
+        low, high = sorted((one.first, one.last))
+        row = self._session.tracked.row
+        return sum(row(chain.at(number), number) is None for number in range(low, high + 1))
+
+    def _picture(self, number: int, rgb: np.ndarray) -> None:
+        self._session.pictures.take(number, rgb)
+
+    def _export(self, output: RunOptions, stop: threading.Event) -> dict[str, Any]:
+        session = self._session
+        chain, passes, drops = self._plan("all", 0)
+        self._track(chain, passes, drops, stop)
+        if stop.is_set():
+            return {}
+        options = session.options
+        whole = (chain.first, chain.end) == (0, session.count)
+        pace = _Pace(chain.end - chain.first, lambda **news: self._tell("export", "runs", **news))
+
+        def on_frame(progress: Progress) -> None:
+            pace.see(progress.done)
+            if stop.is_set():
+                raise InterruptionError("the export was stopped", "")
+
+        past: Iterable[FrameResult] | None = self._results(chain)
+        if any(KINDS[kind].matte for kind in output.save):
+            # Probabilities are not kept: these kinds are computed anew.
+            past, options = None, segment_options(session, chain)
+        elif not whole:
+            options = replace(
+                options, start=Position(frame=chain.first), end=Position(frame=chain.end)
+            )
+        report = run(
+            session.video_path, session.project.masks, session.model()[0], options, output,
+            past=past, observer=Observer(frame=on_frame),
+        )  # fmt: skip
+        return {
+            "files": [path.name for path in report.outputs.values()],
+            "warnings": list(report.warnings),
+            "command": command(session, chain, output.save),
+        }
+
+    def _results(self, chain: Chain) -> Generator[FrameResult]:
+        for number in range(chain.first, chain.end):
+            decided = self._session.tracked.read(chain.at(number), number)
+            if decided is None:
+                raise InputError(f"the result of frame {number} is damaged", "export once more")
+            yield decided
+
+
+class _Pace:
+    """Tells how far something is, not too often."""
+
+    def __init__(self, total: int, tell: Callable[..., None]) -> None:
+        self.total, self.done, self._tell = total, 0, tell
+        self._began = self._told = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def see(self, frame: int) -> None:
+        """One frame more."""
+        self.done += 1
+        now = time.monotonic()
+        if now - self._told < TELL and self.done < self.total:
+            return
+        self._told = now
+        rate = self.done / max(1e-6, self.seconds)
+        left = max(0, self.total - self.done) / rate
+        self._tell(
+            frame=frame, done=self.done, total=self.total, rate=round(rate, 2), left=round(left, 1)
+        )
+
+
+def segment_options(session: OpenProject, chain: Chain) -> SegmentOptions:
+    """What `livos segment` is to be asked for, to track what the page tracks."""
+    first, end = chain.first, chain.end
+    drops = tuple(d for d in session.project.settings.drops if first <= d.frame < end)
+    options = replace(session.options, drop=drops)
+    if end < session.count:
+        options = replace(options, end=Position(frame=end))
+    if first > 0:
+        options = replace(options, start=Position(frame=first))
+    if chain.origin > first:
+        options = replace(options, origin=chain.origin, direction="both")
+    return options
+
+
+def command(session: OpenProject, chain: Chain, kinds: tuple[str, ...]) -> str:
+    """The command that writes the same files."""
+    options, network = segment_options(session, chain), session.network
+    project = session.project
+    words = ["livos", "segment", _typed(session.video_path), "-m", _typed(project.masks)]
+    if options.direction == "both":
+        words += ["--from", f"{options.origin}f", "--direction", "both"]
+    if options.start is not None:
+        words += ["--start", str(options.start)]
+    if options.end is not None:
+        words += ["--end", str(options.end)]
+    for drop in options.drop:
+        words += ["--drop", f"{drop.object_id}@{drop.frame}f"]
+    words += ["--save", ",".join(kinds), "-o", _typed(project.folder)]
+    if "overlay" in kinds:
+        words += ["--palette", palette_text(project.settings.objects)]
+    for option, value, usual in (
+        ("--weights", network.weights, "lite"),
+        ("--device", network.device, "auto"),
+        ("--precision", network.precision, "auto"),
+        ("--max-size", network.max_size, None),
+    ):
+        if value != usual:
+            words += [option, str(value)]
+    if not _plain(session):
+        words.append("--trust-mask")
+    return shlex.join(words)
+
+
+def palette_text(objects: Sequence[Object]) -> str:
+    """The objects' colours, as `--palette` takes them: of ids 1, 2, … in order."""
+    colours = {one.id: one.colour.removeprefix("#") for one in objects}
+    return ",".join(colours.get(i, "808080") for i in range(1, max(colours, default=1) + 1))
+
+
+def _typed(path: str | Path) -> str:
+    """A path as an argument that is not taken for an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
+
+
+def _plain(session: OpenProject) -> bool:
+    """Whether `livos segment` takes the key masks without being told to trust them."""
+    try:
+        keys = ReferenceMasks(session.project.masks, session.info.image_names)
+        keys.scan(session.info.width, session.info.height)
+    except LivosError:
+        return False
+    return True

@@ -1,0 +1,284 @@
+"""A project of `livos ui`: a folder that the command line understands.
+
+PROJECT/masks/00012.png   key masks, as `livos segment -m PROJECT/masks` takes them
+PROJECT/project.json      objects, where they end, locked frames, the range
+PROJECT/.livos/page/      our own: what was marked, undo, what was tracked, small pictures
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from livos_cli.errors import InputError, OutputError, UsageError
+from livos_cli.files.atomic import make_own_folder
+from livos_cli.files.livos_folder import livos_folder
+from livos_cli.files.trust import PROJECT, UntrustedError, read
+from livos_cli.masks.palette import decode_index_png, encode_index_png, palette_of
+from livos_cli.options import Drop
+from livos_cli.ui.history import History, Step
+from livos_cli.video.images import list_images
+from livos_cli.video.source import SourceInfo
+
+__all__ = ["MASKS", "PROJECT_FILE", "Object", "Project", "Settings", "video_of"]
+
+MASKS, PROJECT_FILE = "masks", "project.json"
+
+
+@dataclass(frozen=True)
+class Object:
+    """One that is followed."""
+
+    id: int
+    name: str
+    colour: str  # "#rrggbb", in the page and in overlays
+    visible: bool = True
+    locked: bool = False  # no click changes it
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a project says beside its masks; lists are in order."""
+
+    video: str  # its path, whole
+    objects: tuple[Object, ...] = ()
+    drops: tuple[Drop, ...] = ()
+    locked: tuple[int, ...] = ()  # frames
+    range: tuple[int, int] | None = None  # first frame, and the one after the last
+
+    def to_json(self) -> bytes:
+        told = {
+            "format": 1,
+            "video": self.video,
+            "objects": [asdict(one) for one in self.objects],
+            "drops": [[drop.object_id, drop.frame] for drop in self.drops],
+            "locked": list(self.locked),
+            "range": None if self.range is None else list(self.range),
+        }
+        return json.dumps(told, indent=1, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Settings:
+        names = ("id", "name", "colour", "visible", "locked")
+        objects = (Object(**{name: one[name] for name in names}) for one in told["objects"])
+        limits = told.get("range")
+        return cls(
+            told["video"],
+            tuple(sorted(objects, key=lambda one: one.id)),
+            tuple(Drop(object_id, frame) for object_id, frame in told["drops"]),
+            tuple(sorted(told["locked"])),
+            None if limits is None else (limits[0], limits[1]),
+        )
+
+    def object(self, object_id: int) -> Object:
+        """Raises UsageError if there is none of this id."""
+        for one in self.objects:
+            if one.id == object_id:
+                return one
+        raise UsageError(f"there is no object {object_id}", "add it first")
+
+
+@dataclass(frozen=True)
+class _Key:
+    ids: np.ndarray = field(repr=False)  # (H, W) uint8
+    digest: str
+
+
+class Project:
+    """The folder, and every change to it; what it shows is on disk.
+
+    Args:
+        folder: of the project; made if it is not there.
+        video: as it was given.
+        info: of the video.
+
+    Raises:
+        InputError: the folder holds masks that the page cannot write beside, or a damaged file.
+    """
+
+    def __init__(self, folder: Path, video: str, info: SourceInfo) -> None:
+        self.folder, self._info = folder, info
+        self.masks = folder / MASKS
+        self.own = livos_folder(folder) / "page"
+        try:  # no links: what is written stays in the project
+            for path in (self.masks, self.own.parent, self.own):
+                make_own_folder(path)
+        except OSError as error:
+            raise OutputError(
+                f"cannot use {error.filename} ({error.strerror})", "give another place with -o"
+            ) from None
+        self.history = History(folder, self.own)
+        self._names = {name: n for n, name in enumerate(info.image_names or ())}
+        self._known: dict[int, _Key] = {}
+        self.settings = self._read_settings(video)
+        self._read_keys()
+        self._add_unknown()
+
+    def _read_settings(self, video: str) -> Settings:
+        path = self.folder / PROJECT_FILE
+        if not path.exists():
+            return Settings(str(Path(video).resolve()))
+        return replace(_read(path), video=str(Path(video).resolve()))
+
+    def _read_keys(self) -> None:
+        """Read what key masks there are; another program may have changed them."""
+        keys: dict[int, _Key] = {}
+        for path in list_images(self.masks):
+            number = self._number(path)
+            data = path.read_bytes()
+            digest = hashlib.sha256(data).hexdigest()
+            known = self._known.get(number)
+            keys[number] = (
+                known if known and known.digest == digest else self._decode(path, data, digest)
+            )
+        if folders := [p for p in self.masks.iterdir() if p.is_dir()]:
+            raise _unfit(folders[0], self.masks)
+        self._known = keys
+
+    def _number(self, path: Path) -> int:
+        """The frame of a key mask, by its name, which must be the one that the page writes."""
+        number = self._names.get(path.stem, -1) if self._names else -1
+        if not self._names and re.fullmatch(r"\d{1,12}", path.stem):
+            number = int(path.stem)
+        if number < 0 or path.name != self.name_of(number).rpartition("/")[2]:
+            raise _unfit(path, self.masks)
+        return number
+
+    def _decode(self, path: Path, data: bytes, digest: str) -> _Key:
+        try:
+            ids = decode_index_png(data, str(path))
+        except InputError:
+            raise _unfit(path, self.masks) from None
+        if ids.shape != (self._info.height, self._info.width):
+            raise InputError(
+                f"{path} is {ids.shape[1]}x{ids.shape[0]}, the video "
+                f"{self._info.width}x{self._info.height}",
+                "open it with -m and another -o: it is resized then",
+            )
+        return _Key(ids, digest)
+
+    def _add_unknown(self) -> None:
+        """Objects that key masks have and the settings have not."""
+        known = {one.id for one in self.settings.objects}
+        there = {int(i) for key in self._known.values() for i in np.unique(key.ids) if i}
+        new = tuple(_object(i) for i in sorted(there - known))
+        objects = tuple(sorted((*self.settings.objects, *new), key=lambda one: one.id))
+        self.settings = replace(self.settings, objects=objects)
+
+    def name_of(self, frame: int) -> str:
+        """A key mask's file, relative to the project."""
+        stem = self._info.image_names[frame] if self._info.image_names else f"{frame:05d}"
+        return f"{MASKS}/{stem}.png"
+
+    @property
+    def keys(self) -> dict[int, str]:
+        """Digests of the key masks, by frame, in order; of all, in the range or not."""
+        return {frame: self._known[frame].digest for frame in sorted(self._known)}
+
+    def key(self, frame: int) -> np.ndarray | None:
+        """A key mask, (H, W) uint8; not to be changed."""
+        known = self._known.get(frame)
+        return None if known is None else known.ids
+
+    def change(
+        self,
+        label: str,
+        *,
+        frame: int | None = None,
+        masks: Mapping[int, np.ndarray | None] | None = None,
+        settings: Settings | None = None,
+        others: Mapping[str, bytes | None] | None = None,
+    ) -> None:
+        """One step that can be undone.
+
+        Args:
+            label: what is done.
+            frame: where to look.
+            masks: key masks by frame, (H, W) uint8; without an object, or None, there is none.
+            settings: the new ones.
+            others: more files, by name.
+        """
+        files: dict[str, bytes | None] = dict(others or {})
+        for number, ids in (masks or {}).items():
+            there = ids is not None and bool(ids.any())
+            files[self.name_of(number)] = (
+                encode_index_png(ids) if there and ids is not None else None
+            )
+        new = settings or self.settings
+        files[PROJECT_FILE] = new.to_json()
+        self.history.change(label, frame, files)
+        self.settings = new
+        self.reload(files)
+
+    def undo(self) -> Step | None:
+        """The step that was undone; None if there is none."""
+        return self._moved(self.history.undo())
+
+    def redo(self) -> Step | None:
+        """The step that was done again; None if there is none."""
+        return self._moved(self.history.redo())
+
+    def _moved(self, step: Step | None) -> Step | None:
+        if step is not None:
+            self.settings = self._read_settings(self.settings.video)
+            self.reload(step.files)
+        return step
+
+    def reload(self, files: Mapping[str, object]) -> None:
+        """Read again what these files hold."""
+        if any(name.startswith(f"{MASKS}/") for name in files):
+            self._read_keys()
+        self._add_unknown()
+
+    def with_object(self, name: str = "") -> tuple[Settings, Object]:
+        """Settings with one object more, of the next id that is free."""
+        taken = {one.id for one in self.settings.objects}
+        free: Sequence[int] = [i for i in range(1, 256) if i not in taken]
+        if not free:
+            raise UsageError("there are 255 objects already", "remove one first")
+        new = _object(free[0], name)
+        objects = tuple(sorted((*self.settings.objects, new), key=lambda one: one.id))
+        return replace(self.settings, objects=objects), new
+
+
+def video_of(folder: Path) -> str:
+    """Which video a project is of.
+
+    Raises:
+        InputError: its file cannot be read, or the video is not there any more.
+    """
+    video = _read(folder / PROJECT_FILE).video
+    if not Path(video).exists():
+        raise InputError(
+            f"{video}, the video of {folder}, is not there", f"livos ui VIDEO -o {folder}"
+        )
+    return video
+
+
+def _read(path: Path) -> Settings:
+    try:
+        return Settings.from_json(read(path, PROJECT))
+    except (OSError, UntrustedError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error})",
+            "mend it, or remove it: the masks stay, names and locks are lost",
+        ) from None
+
+
+def _object(object_id: int, name: str = "") -> Object:
+    red, green, blue = (int(c) for c in palette_of("bright")[object_id])
+    return Object(object_id, name or f"object {object_id}", f"#{red:02x}{green:02x}{blue:02x}")
+
+
+def _unfit(path: Path, masks: Path) -> InputError:
+    return InputError(
+        f"{path} is no key mask as the page writes them (index PNG, 00012.png)",
+        f"bring these masks into a new project: livos ui VIDEO -m {masks} -o NEW",
+    )

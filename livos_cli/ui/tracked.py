@@ -1,0 +1,205 @@
+"""What was tracked, on disk: a frame's result and numbers by link, and states to go on from."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from livos_cli.errors import OutputError
+from livos_cli.files.atomic import create, open_own, replacing
+from livos_cli.files.trust import TRACKED, UntrustedError, parse
+from livos_cli.outputs.formats import FrameResult
+from livos_cli.pipeline.spool import read_result, write_result
+from livos_cli.ui.chain import Chain
+
+__all__ = ["Row", "Tracked"]
+
+INDEX = "index.jsonl"
+OLDER = 3  # results of a frame that are kept, of other links than the present one
+STATES_BYTES = 1 << 30  # of one link, at most
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is told of a frame's result; all of a long video's stay in memory."""
+
+    areas: tuple[tuple[int, int], ...]  # id, pixels
+    certainty: tuple[tuple[int, float], ...]  # id, how likely its mask is right
+
+    @classmethod
+    def of(cls, decided: FrameResult) -> Row:
+        areas = decided.areas
+        return cls(
+            tuple((int(i), int(areas[i])) for i in np.flatnonzero(areas) if i),
+            tuple((int(i), round(float(c), 4)) for i, c in decided.certainty.items()),
+        )
+
+
+class Tracked:
+    """Results of all links there are.
+
+    Args:
+        folder: of our own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rows: dict[str, dict[int, Row]] = {}  # links in the order in which they were made
+        self._logs: dict[str, IO[bytes]] = {}
+        self._lock = threading.RLock()  # rows and logs: pages read while tracking writes
+        folder.mkdir(parents=True, exist_ok=True)
+        links = [path for path in folder.iterdir() if path.is_dir()]
+        for path in sorted(links, key=lambda path: path.stat().st_mtime_ns):
+            self._rows[path.name] = dict(self._read_index(path))
+
+    def _read_index(self, folder: Path) -> Iterator[tuple[int, Row]]:
+        try:
+            with open_own(folder / INDEX) as file:
+                for line in file:
+                    told = parse(line, TRACKED)
+                    areas, certainty = (
+                        tuple((int(i), v) for i, v in told[k].items())
+                        for k in ("areas", "certainty")
+                    )
+                    yield told["frame"], Row(areas, certainty)
+        except (OSError, UntrustedError):
+            return  # a line that was cut short is the last one
+
+    def row(self, link: str, frame: int) -> Row | None:
+        """What is told of a result; None if there is none."""
+        return self._rows.get(link, {}).get(frame)
+
+    def frames(self, link: str) -> set[int]:
+        """Frames with a result of a link."""
+        with self._lock:
+            return set(self._rows.get(link, ()))
+
+    def newest(self, frame: int, link: str | None) -> str | None:
+        """The link of a frame's result to be shown: the present one's, else the newest there is."""
+        if link is not None and self.row(link, frame) is not None:
+            return link
+        with self._lock:
+            return self._newest(frame)
+
+    def _newest(self, frame: int) -> str | None:
+        return next((one for one in reversed(self._rows) if frame in self._rows[one]), None)
+
+    def read(self, link: str, frame: int) -> FrameResult | None:
+        """A result; None if there is none, or it is damaged."""
+        try:
+            with open_own(self._folder / link / f"{frame:05d}") as file:
+                return read_result(file)
+        except (OSError, ValueError):
+            self._rows.get(link, {}).pop(frame, None)
+            return None
+
+    def write(self, link: str, frame: int, decided: FrameResult) -> Row:
+        """Keep a result. Raises OutputError where it cannot be written."""
+        row = Row.of(decided)
+        folder = self._folder / link
+        try:
+            folder.mkdir(exist_ok=True)
+            with replacing(folder / f"{frame:05d}") as temporary, create(temporary) as file:
+                write_result(file, decided)
+            told = {"frame": frame, "areas": dict(row.areas), "certainty": dict(row.certainty)}
+            if link not in self._logs:
+                self._logs[link] = open_own(folder / INDEX, "a")
+            self._logs[link].write(json.dumps(told).encode() + b"\n")
+            self._logs[link].flush()
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to {folder} ({error.strerror})", "free some space"
+            ) from None
+        with self._lock:
+            self._rows.setdefault(link, {})[frame] = row
+        return row
+
+    def save_state(self, link: str, frame: int, state: dict[str, Tensor]) -> None:
+        """Keep the tracker's state after a frame; of many, every second one goes."""
+        folder = self._folder / link
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{frame:05d}.state"
+        try:
+            with replacing(path) as temporary, create(temporary) as file:
+                file.write(safetensors.torch.save(state))
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to {folder} ({error.strerror})", "free some space"
+            ) from None
+        states = sorted(folder.glob("*.state"))
+        if len(states) * path.stat().st_size > STATES_BYTES:
+            for old in states[1:-1:2]:
+                old.unlink()
+
+    def state_before(self, chain: Chain, frame: int) -> tuple[int, dict[str, Tensor]] | None:
+        """The latest state after a frame before this one, with that frame's number."""
+        while frame > chain.origin:
+            link = chain.at(frame - 1)
+            begin = max(begin for begin in chain.begins if begin < frame)
+            found = sorted((self._folder / link).glob("*.state"), reverse=True)
+            for path in found:
+                number = int(path.stem)
+                if begin <= number < frame:
+                    with contextlib.suppress(OSError, SafetensorError):
+                        return number, safetensors.torch.load(path.read_bytes())
+            frame = begin
+        return None
+
+    def forget(self, present: set[str]) -> None:
+        """Remove results that nobody will ask for: of each frame, all but the newest few."""
+        seen: dict[int, int] = {}
+        with self._lock:
+            for link in [link for link in reversed(self._rows) if link not in present]:
+                rows = self._rows[link]
+                for frame in list(rows):
+                    seen[frame] = seen.get(frame, 0) + 1
+                    if seen[frame] > OLDER:
+                        rows.pop(frame)
+                        (self._folder / link / f"{frame:05d}").unlink(missing_ok=True)
+                if not rows:
+                    self._remove(link)
+
+    def _remove(self, link: str) -> None:
+        if (log := self._logs.pop(link, None)) is not None:
+            log.close()
+        self._rows.pop(link, None)
+        shutil.rmtree(self._folder / link, ignore_errors=True)
+
+    def close(self) -> None:
+        """Close the files."""
+        for log in self._logs.values():
+            log.close()
+        self._logs.clear()
+
+    def told(self, chain: Chain | None, count: int) -> dict[str, Any]:
+        """Of every frame, for the page: 0 nothing, 1 out of date, 2 up to date; and the numbers."""
+        status = bytearray(count)
+        rows: list[Row | None] = [None] * count
+        with self._lock:
+            for known in self._rows.values():  # the newest last
+                for frame, row in known.items():
+                    if frame < count:
+                        status[frame], rows[frame] = 1, row
+        if chain is not None:
+            for frame in range(chain.first, min(chain.end, count)):
+                if (present := self.row(chain.at(frame), frame)) is not None:
+                    status[frame], rows[frame] = 2, present
+        areas: dict[int, list[int]] = {}
+        certainty: dict[int, list[float]] = {}
+        for frame, one in enumerate(rows):
+            for i, area in () if one is None else one.areas:
+                areas.setdefault(i, [0] * count)[frame] = area
+            for i, value in () if one is None else one.certainty:
+                certainty.setdefault(i, [-1.0] * count)[frame] = value
+        return {"status": "".join(map(str, status)), "areas": areas, "certainty": certainty}
