@@ -38,7 +38,7 @@ class Server:
     def ask(
         self, path: str, method: str = "GET", body: str | None = None, **headers: str
     ) -> tuple[int, dict[str, str], bytes]:
-        """Headers by name, `_` for `-`; `host` replaces the real one, an empty one leaves it out."""
+        """Headers by name, `_` for `-`; one that is empty is left out."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.putrequest(method, path, skip_host=True)
         sent = {"host": self.host, **headers}
@@ -191,7 +191,8 @@ def test_what_makes_no_sense_is_one_line(
     assert "Traceback" not in told["error"]
 
 
-def test_a_second_server_on_a_project_is_refused(server: Server, video: Path, livos: Any) -> None:
+@pytest.mark.usefixtures("server")
+def test_a_second_server_on_a_project_is_refused(video: Path, livos: Any) -> None:
     done = livos("ui", video, "--no-browser")
     assert done.returncode == 1
     assert "is in use by another run" in done.stderr

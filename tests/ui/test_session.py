@@ -130,7 +130,8 @@ def test_every_edit_is_on_disk_and_undone_after_opening_again(shots: Any, tmp_pa
     session.close()
 
 
-def test_only_one_holds_a_project(opened: Session, shots: Any, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("opened")
+def test_only_one_holds_a_project(shots: Any, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is in use by another run"):
         Session(str(shots[0]), tmp_path / "project", NETWORK)
 
@@ -331,7 +332,7 @@ def test_a_linked_folder_of_masks_is_refused(shots: Any, tmp_path: Path) -> None
         Session(str(shots[0]), tmp_path / "p", NETWORK)
 
 
-def test_images_have_key_masks_by_their_names(tmp_path: Path, livos: Any) -> None:
+def test_images_have_key_masks_by_their_names(tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     both = scene(64, 96, 4, seed=2)

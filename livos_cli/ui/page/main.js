@@ -166,6 +166,9 @@ function hideChosen() {
 async function heard(news) {
   if (news.kind === "lost") {
     connected = false;
+    state.job = null;
+    by("stop").hidden = by("progress").hidden = true;
+    by("pace").textContent = "";
     say("the server does not answer: start `livos ui` again", true);
   } else if (news.kind === "open" || news.kind === "reload") {
     if (!connected || news.kind === "reload") await load();

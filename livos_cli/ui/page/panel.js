@@ -157,7 +157,7 @@ export function exportNews(job) {
   if (job.state === "failed") say(job.hint ? `${job.error} — ${job.hint}` : job.error);
   if (job.state === "stopped") say(job.why);
   if (job.state !== "done") return;
-  const more = job.warnings.length ? `; ${job.warnings.length} warnings: ${job.warnings.join("; ")}` : "";
+  const more = job.warnings.length ? `; look at: ${job.warnings.join("; ")}` : "";
   say(`written to ${state.project.folder}: ${job.files.join(", ")}${more}`);
   by("command").textContent = job.command;
   by("command").hidden = by("copy").hidden = false;
