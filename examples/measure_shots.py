@@ -7,8 +7,8 @@ times while its IoU is below 0.9, and tracks. Then, again and again: goes to the
 (--look worst) or to where the first doubt begins (--look first), clicks there in the middle of the
 largest error, up to three times while the IoU is below 0.85, and tracks what is out of date. Where
 nothing is doubtful the least certain frame is looked at, never within five frames of an earlier
-one. Printed is the mean J of all frames but the first and the last after every round; beside it that
-of `livos segment` with the true first mask.
+one. Printed is the mean J of all frames but the first and the last after every round; beside it
+that of `livos segment` with the true first mask.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def test_readme_names_every_command_and_kind() -> None:
     from livos_cli.outputs.formats import KINDS
 
     text = (ROOT / "README.md").read_text()
-    for word in ["segment", "mask", "info", "eval", "train", "bench", "weights", *KINDS]:
+    for word in ["segment", "mask", "ui", "info", "eval", "train", "bench", "weights", *KINDS]:
         assert re.search(rf"\b{word}\b", text), word
 
 

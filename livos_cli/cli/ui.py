@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from livos_cli.cli.common import Device, MaxSize, PrecisionOption, Quiet, Weights, stderr_console
+from livos_cli.cli.common import (
+    Device,
+    MaxSize,
+    PrecisionOption,
+    Quiet,
+    Weights,
+    stderr_console,
+    typed,
+)
 from livos_cli.errors import InputError, UsageError
 from livos_cli.weights.registry import DEFAULT
 
@@ -138,6 +146,7 @@ def _check_packages() -> None:
 
 def _which(video: str, output: Path | None) -> tuple[str, Path]:
     """The video, and the folder of its project."""
+    from livos_cli.batch.discover import VIDEO_SUFFIXES
     from livos_cli.ui.project import PROJECT_FILE, video_of
     from livos_cli.video.address import Address
     from livos_cli.video.container import check_exists
@@ -150,8 +159,14 @@ def _which(video: str, output: Path | None) -> tuple[str, Path]:
             raise UsageError(f"{path} is a project already", "remove -o")
         return video_of(path), path
     if path.is_dir() and not list_images(path):
-        inner = sorted(p for p in path.iterdir() if (p / PROJECT_FILE).is_file())
-        hint = f"like livos ui {inner[0]}" if inner else "give one of its videos"
+        inner = sorted(
+            p
+            for p in path.iterdir()
+            if (p / PROJECT_FILE).is_file() or p.suffix.lower() in VIDEO_SUFFIXES
+        )
+        hint = (
+            f"like livos ui {typed(inner[0])}" if inner else "give a video, or a folder of images"
+        )
         raise InputError(f"{path} is neither a folder of images nor a project", hint)
     address = Address.of(video)
     if not address.repeatable:

@@ -155,9 +155,10 @@ class OpenProject:
         if found is not None:
             ids = found.ids.copy()
         if key is not None:
-            given = np.flatnonzero(np.bincount(key.ravel(), minlength=256))
-            ids[members(ids, given)] = 0
-            np.copyto(ids, key, where=key > 0)
+            if found is None:
+                return key.copy()
+            ids[members(ids, self.project.objects_of(frame))] = 0
+            cv2.copyTo(key, key, ids)
         return ids
 
     def told(self) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from livos_cli.errors import InputError, OutputError, UsageError
@@ -27,9 +29,10 @@ from livos_cli.ui.history import History, Step
 from livos_cli.video.images import list_images
 from livos_cli.video.source import SourceInfo
 
-__all__ = ["MASKS", "PROJECT_FILE", "Object", "Project", "Settings", "video_of"]
+__all__ = ["MASKS", "PROJECT_FILE", "Object", "Project", "Settings", "ids_of", "video_of"]
 
 MASKS, PROJECT_FILE = "masks", "project.json"
+PIXELS = 64 << 20  # bytes of key masks that are held
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class _Key:
-    ids: np.ndarray = field(repr=False)  # (H, W) uint8
+    """What is known of a key mask; its pixels are read when they are wanted."""
+
     digest: str
+    objects: tuple[int, ...]  # ids in it
 
 
 class Project:
@@ -117,8 +122,12 @@ class Project:
         self.history = History(folder, self.own)
         self._names = {name: n for n, name in enumerate(info.image_names or ())}
         self._known: dict[int, _Key] = {}
+        self._pixels: OrderedDict[str, np.ndarray] = OrderedDict()  # by digest, the last few
         self.settings = self._read_settings(video)
-        self._read_keys()
+        if folders := [path for path in self.masks.iterdir() if path.is_dir()]:
+            raise _unfit(folders[0], self.masks)
+        for path in list_images(self.masks):
+            self._read_key(path)
         self._add_unknown()
 
     def _read_settings(self, video: str) -> Settings:
@@ -127,20 +136,17 @@ class Project:
             return Settings(str(Path(video).resolve()))
         return replace(_read(path), video=str(Path(video).resolve()))
 
-    def _read_keys(self) -> None:
-        """Read what key masks there are; another program may have changed them."""
-        keys: dict[int, _Key] = {}
-        for path in list_images(self.masks):
-            number = self._number(path)
-            data = path.read_bytes()
-            digest = hashlib.sha256(data).hexdigest()
-            known = self._known.get(number)
-            keys[number] = (
-                known if known and known.digest == digest else self._decode(path, data, digest)
-            )
-        if folders := [p for p in self.masks.iterdir() if p.is_dir()]:
-            raise _unfit(folders[0], self.masks)
-        self._known = keys
+    def _read_key(self, path: Path) -> None:
+        """Take note of a key mask, or that it has gone; pixels that were just written are known."""
+        number = self._number(path)
+        if not path.exists():
+            self._known.pop(number, None)
+            return
+        data = path.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        known = self._known.get(number)
+        if known is None or known.digest != digest:
+            self._known[number] = _Key(digest, ids_of(self._decode(path, data, digest)))
 
     def _number(self, path: Path) -> int:
         """The frame of a key mask, by its name, which must be the one that the page writes."""
@@ -151,7 +157,9 @@ class Project:
             raise _unfit(path, self.masks)
         return number
 
-    def _decode(self, path: Path, data: bytes, digest: str) -> _Key:
+    def _decode(self, path: Path, data: bytes, digest: str) -> np.ndarray:
+        if (known := self._pixels.get(digest)) is not None:
+            return known
         try:
             ids = decode_index_png(data, str(path))
         except InputError:
@@ -162,12 +170,18 @@ class Project:
                 f"{self._info.width}x{self._info.height}",
                 "open it with -m and another -o: it is resized then",
             )
-        return _Key(ids, digest)
+        self._remember(digest, ids)
+        return ids
+
+    def _remember(self, digest: str, ids: np.ndarray) -> None:
+        self._pixels[digest] = ids
+        while len(self._pixels) > max(2, PIXELS // ids.nbytes):
+            self._pixels.popitem(last=False)
 
     def _add_unknown(self) -> None:
         """Objects that key masks have and the settings have not."""
         known = {one.id for one in self.settings.objects}
-        there = {int(i) for key in self._known.values() for i in np.unique(key.ids) if i}
+        there = {i for key in self._known.values() for i in key.objects}
         new = tuple(_object(i) for i in sorted(there - known))
         objects = tuple(sorted((*self.settings.objects, *new), key=lambda one: one.id))
         self.settings = replace(self.settings, objects=objects)
@@ -183,9 +197,28 @@ class Project:
         return {frame: self._known[frame].digest for frame in sorted(self._known)}
 
     def key(self, frame: int) -> np.ndarray | None:
-        """A key mask, (H, W) uint8; not to be changed."""
+        """A key mask, (H, W) uint8; not to be changed.
+
+        Raises:
+            InputError: another program has damaged or removed it.
+        """
+        if (known := self._known.get(frame)) is None:
+            return None
+        if (ids := self._pixels.get(known.digest)) is not None:
+            return ids
+        path = self.folder / self.name_of(frame)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror})", "open the project again"
+            ) from None
+        return self._decode(path, data, hashlib.sha256(data).hexdigest())
+
+    def objects_of(self, frame: int) -> tuple[int, ...]:
+        """Ids that a frame's key mask has; none where there is none."""
         known = self._known.get(frame)
-        return None if known is None else known.ids
+        return () if known is None else known.objects
 
     def change(
         self,
@@ -207,10 +240,11 @@ class Project:
         """
         files: dict[str, bytes | None] = dict(others or {})
         for number, ids in (masks or {}).items():
-            there = ids is not None and bool(ids.any())
-            files[self.name_of(number)] = (
-                encode_index_png(ids) if there and ids is not None else None
-            )
+            data = None
+            if ids is not None and ids_of(ids):
+                data = encode_index_png(ids)
+                self._remember(hashlib.sha256(data).hexdigest(), ids)
+            files[self.name_of(number)] = data
         new = settings or self.settings
         files[PROJECT_FILE] = new.to_json()
         self.history.change(label, frame, files)
@@ -233,8 +267,9 @@ class Project:
 
     def reload(self, files: Mapping[str, object]) -> None:
         """Read again what these files hold."""
-        if any(name.startswith(f"{MASKS}/") for name in files):
-            self._read_keys()
+        for name in files:
+            if name.startswith(f"{MASKS}/"):
+                self._read_key(self.folder / name)
         self._add_unknown()
 
     def with_object(self, name: str = "") -> tuple[Settings, Object]:
@@ -270,6 +305,12 @@ def _read(path: Path) -> Settings:
             f"{path} cannot be read ({error})",
             "mend it, or remove it: the masks stay, names and locks are lost",
         ) from None
+
+
+def ids_of(mask: np.ndarray) -> tuple[int, ...]:
+    """Ids in (H, W) uint8, but for 0."""
+    counts = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel()
+    return tuple(int(i) for i in np.flatnonzero(counts) if i)
 
 
 def _object(object_id: int, name: str = "") -> Object:

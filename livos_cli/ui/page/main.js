@@ -74,7 +74,8 @@ function drawHint() {
   if (!project.keys.length) {
     text = "Click the object. Where it takes too much, right-click; where too little, click again. Then press T to track it.";
   } else if (!state.status.some((one) => one) && !job) {
-    text = "Press T to track it to the end. A adds another object first.";
+    const back = project.keys[0] > project.range[0] ? ", Shift+T to track it both ways" : "";
+    text = `Press T to track it to the end${back}. A adds another object first.`;
   }
   by("hint").textContent = text;
   by("hint").hidden = !text;
