@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 import threading
@@ -113,16 +114,23 @@ def ui(
             print(address, flush=True)
             if not quiet:
                 console.print("Ctrl-C ends it; nothing is lost")
-            if not no_browser:
+            if not no_browser and _has_windows():
                 import webbrowser
 
-                webbrowser.open(address)
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
         serve(session, listening, host, token or secrets.token_urlsafe(24), ready)
     except KeyboardInterrupt:
         pass  # the usual way to end
     finally:
         session.close()
+
+
+def _has_windows() -> bool:
+    """Whether a browser with windows can open; one in the terminal would take it over."""
+    if not sys.platform.startswith("linux"):
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _check_address(host: str, token: str | None) -> None:
@@ -147,6 +155,7 @@ def _check_packages() -> None:
 def _which(video: str, output: Path | None) -> tuple[str, Path]:
     """The video, and the folder of its project."""
     from livos_cli.batch.discover import VIDEO_SUFFIXES
+    from livos_cli.files.names import fitting
     from livos_cli.ui.project import PROJECT_FILE, video_of
     from livos_cli.video.address import Address
     from livos_cli.video.container import check_exists
@@ -171,7 +180,7 @@ def _which(video: str, output: Path | None) -> tuple[str, Path]:
     address = Address.of(video)
     if not address.repeatable:
         raise UsageError(f"{video} cannot be read in any order", "save it to a file first")
-    return video, output or path.resolve().parent / f"{address.stem}.livos"
+    return video, output or path.resolve().parent / f"{fitting(address.stem)}.livos"
 
 
 def _warm_up(session: Session) -> None:

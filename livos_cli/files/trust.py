@@ -7,6 +7,7 @@ Tensors have a table of their own, beside the tracker: `tracker.saved_state`.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from livos_cli.files.atomic import read_own
-from livos_cli.files.outside import inner_path, plain_name
+from livos_cli.files.outside import plain_name
 
 __all__ = [
     "CHECKPOINT",
@@ -83,14 +84,23 @@ class Name:
 
 
 @dataclass(frozen=True)
-class Inner:
-    """A path within a folder, like masks/00012.png."""
+class OfProject:
+    """A file that a step of a project's history may concern, relative to the project."""
 
     def check(self, value: object, where: str) -> None:
-        try:
-            inner_path(value if isinstance(value, str) else "")
-        except ValueError:
-            raise UntrustedError(f"{where} has what is no name within its folder") from None
+        name = r"[^/\\:\0]+" if os.name == "nt" else r"[^/\0]+"
+        known = rf"project\.json|masks/{name}\.png|\.livos(-\d+)?/page/marks/\d+\.json"
+        if not (isinstance(value, str) and re.fullmatch(known, value)):
+            raise UntrustedError(f"{where} has what is no file of a project")
+
+
+@dataclass(frozen=True)
+class Real:
+    """Any number that is one."""
+
+    def check(self, value: object, where: str) -> None:
+        if not (isinstance(value, (int, float)) and type(value) is not bool and abs(value) < FAR):
+            raise UntrustedError(f"{where} is no number")
 
 
 @dataclass(frozen=True)
@@ -275,14 +285,14 @@ HISTORY = Rows({
         Rows({
             "label": Shown(200),
             "frame": Maybe(Whole()),
-            "files": Each(Inner(), Many(Maybe(Digest()), 2, 2)),
+            "files": Each(OfProject(), Many(Maybe(Digest()), 2, 2)),
         })
     ),
     "done": Whole(),
-    "pending": Flag(),
+    "pending": Maybe(Text(6)),
 })  # fmt: skip
 # .livos/page/marks/NNNNN.json: ui/marks.py
-_COORDINATE = Number()
+_COORDINATE = Real()
 MARKS = Each(
     Id(),
     Rows({

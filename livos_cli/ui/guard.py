@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -44,7 +43,8 @@ class Guard:
     """
 
     def __init__(self, app: App, hosts: Iterable[str], port: int, token: str) -> None:
-        self._app, self._hosts, self._token = app, frozenset(hosts), token
+        self._app, self._token = app, token
+        self._hosts = frozenset(host.lower() for host in hosts)
         self._name, self._session = f"livos_{port}", secrets.token_urlsafe(32)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,10 +76,10 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> str | None:
         """Why a request is none of the page's."""
-        host, origin = headers.get("host", ""), headers.get("origin")
+        host, origin = headers.get("host", "").lower(), headers.get("origin")
         if host not in self._hosts:
             return "this server is not called that"
-        if origin is not None and origin != f"http://{host}":
+        if origin is not None and origin.lower() != f"http://{host}":
             return "another site may not ask this server"
         if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return "another site may not ask this server"
@@ -98,13 +98,9 @@ class Guard:
         )
 
     def _known(self, text: str) -> bool:
-        try:
-            cookie = SimpleCookie(text).get(self._name)
-        except CookieError:
-            return False
-        return cookie is not None and hmac.compare_digest(
-            cookie.value.encode(), self._session.encode()
-        )
+        # By hand: cookies of other servers on this machine come too, in any form.
+        want = f"{self._name}={self._session}".encode()
+        return any(hmac.compare_digest(one.strip().encode(), want) for one in text.split(";"))
 
 
 async def _answer(

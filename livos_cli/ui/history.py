@@ -5,21 +5,28 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from livos_cli.errors import InputError, OutputError, UsageError
-from livos_cli.files.atomic import create, replacing, write_whole
+from livos_cli.errors import InputError, LivosError, OutputError, UsageError
+from livos_cli.files.atomic import create, make_own_folder, replacing, write_whole
 from livos_cli.files.trust import HISTORY, UntrustedError, read
 
-__all__ = ["History", "Step"]
+__all__ = ["Content", "History", "Kept", "Step"]
 
 MOST = 200  # steps that can be undone
-LARGEST = 1 << 26  # bytes of a file
+LONGEST = 120  # letters of a label
 
-Content = bytes | None  # None: there is no such file
+
+class Kept(str):
+    """Digest of content that `History.keep` has put aside."""
+
+    __slots__ = ()
+
+
+Content = bytes | Kept | None  # None: there is no such file
 
 
 @dataclass(frozen=True)
@@ -34,17 +41,21 @@ class Step:
 class History:
     """What was changed in a project, and back again.
 
-    What is to be written is kept first, and noted; so a change that was cut short is completed when
-    the project is opened again.
+    What is to be written is kept first, and noted; so a change that was cut short, or its undoing,
+    is completed when the project is opened again.
 
     Args:
         root: the project; names of files are relative to it.
         own: a folder of our own, for what files were.
+
+    Raises:
+        InputError: what was noted cannot be read.
+        OSError: the folder cannot be used.
     """
 
     def __init__(self, root: Path, own: Path) -> None:
         self._root, self._blobs, self._journal = root, own / "blobs", own / "history.json"
-        self._blobs.mkdir(parents=True, exist_ok=True)
+        make_own_folder(self._blobs)
         self._steps: list[Step] = []
         self._done = 0  # of the steps
         if not self._journal.exists():
@@ -57,8 +68,12 @@ class History:
             ) from None
         self._steps = [Step(**step) for step in told["steps"]]
         self._done = min(told["done"], len(self._steps))
-        if told["pending"] and self._done:
+        if told["pending"] == "after" and self._done:
             self._apply(self._steps[self._done - 1], after=True)
+        elif told["pending"] == "before" and self.redoable is not None:
+            self._apply(self.redoable, after=False)
+        if told["pending"]:
+            self._note()
         self._forget()
 
     @property
@@ -80,69 +95,99 @@ class History:
             files: content by name, relative to the project.
 
         Raises:
-            OutputError: one cannot be written; a step that was begun is completed at the next
-                opening.
+            OutputError: one cannot be written; then all are as they were, if that can be.
         """
         pairs = {name: [self._keep(self._read(name)), self._keep(c)] for name, c in files.items()}
         pairs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
         if not pairs:
             return
-        step = Step(label, frame, pairs)
-        self._steps = [*self._steps[: self._done], step][-MOST:]
+        plain = "".join(c if c.isprintable() else " " for c in label)[:LONGEST]
+        step, before = Step(plain, frame, pairs), (self._steps, self._done)
+        steps = [*self._steps[: self._done], step]
+        self._steps = steps[-MOST:]
         self._done = len(self._steps)
-        self._note(pending=True)
-        self._apply(step, after=True)
-        self._note(pending=False)
+        try:
+            self._note("after")
+            self._apply(step, after=True)
+        except LivosError:
+            self._steps, self._done = before
+            with contextlib.suppress(LivosError):
+                self._apply(step, after=False)
+                self._note()
+            raise
+        self._note()
+        if len(steps) > MOST:
+            self._forget()
 
     def undo(self) -> Step | None:
-        """Undo the last step; returns it, None if there is none."""
-        if (step := self.undoable) is None:
-            return None
-        self._check(step, after=True)
-        self._apply(step, after=False)
-        self._done -= 1
-        self._note(pending=False)
+        """Undo the last step; returns it, None if there is none.
+
+        Raises:
+            UsageError: somebody else has changed a file since.
+        """
+        if (step := self.undoable) is not None:
+            self._move(step, self._done - 1, after=False)
         return step
 
     def redo(self) -> Step | None:
-        """Do once more what was undone last; returns it, None if there is none."""
-        if (step := self.redoable) is None:
-            return None
-        self._check(step, after=False)
-        self._done += 1
-        self._note(pending=True)
-        self._apply(step, after=True)
-        self._note(pending=False)
+        """Do once more what was undone last; returns it, None if there is none.
+
+        Raises:
+            UsageError: somebody else has changed a file since.
+        """
+        if (step := self.redoable) is not None:
+            self._move(step, self._done + 1, after=True)
         return step
 
-    def _check(self, step: Step, *, after: bool) -> None:
-        """Raises UsageError where somebody else has changed a file meanwhile."""
+    def _move(self, step: Step, done: int, *, after: bool) -> None:
         for name, pair in step.files.items():
             there = self._read(name)
-            if (None if there is None else _digest(there)) != pair[after]:
+            if (None if there is None else _digest(there)) != pair[not after]:
                 raise UsageError(
                     f"{name} was changed by another program since",
                     "it stays as it is; go on from here",
                 )
+        self._done = done
+        self._note("after" if after else "before")
+        self._apply(step, after=after)
+        self._note()
 
     def _apply(self, step: Step, *, after: bool) -> None:
         for name, pair in step.files.items():
-            path, digest = self._root / name, pair[after]
+            path, digest = self._place(name), pair[after]
             if digest is None:
                 path.unlink(missing_ok=True)
                 continue
+            try:
+                data = (self._blobs / digest).read_bytes()
+            except OSError as error:
+                raise InputError(
+                    f"{self._blobs / digest} cannot be read ({error.strerror})",
+                    f"remove {self._journal}: only undo is lost",
+                ) from None
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, (self._blobs / digest).read_bytes())
+            write_whole(path, data)
 
-    def _read(self, name: str) -> Content:
+    def _place(self, name: str) -> Path:
+        """Where a file is. Raises OutputError where a link leads out of the project."""
+        path = self._root / name
+        for folder in path.relative_to(self._root).parents:
+            if (self._root / folder).is_symlink() and str(folder) != ".":
+                raise OutputError(f"{self._root / folder} is a link", "remove it")
+        return path
+
+    def _read(self, name: str) -> bytes | None:
         try:
-            return (self._root / name).read_bytes()
+            return self._place(name).read_bytes()
         except FileNotFoundError:
             return None
 
-    def _keep(self, content: Content) -> str | None:
-        if content is None:
-            return None
+    def keep(self, content: bytes) -> Kept:
+        """Put content aside, for `change`.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         digest = _digest(content)
         path = self._blobs / digest
         if not path.exists():
@@ -153,9 +198,12 @@ class History:
                 raise OutputError(
                     f"cannot write to {self._blobs} ({error.strerror})", "free some space"
                 ) from None
-        return digest
+        return Kept(digest)
 
-    def _note(self, *, pending: bool) -> None:
+    def _keep(self, content: Content) -> str | None:
+        return self.keep(content) if isinstance(content, bytes) else content
+
+    def _note(self, pending: str | None = None) -> None:
         told = {
             "steps": [asdict(step) for step in self._steps],
             "done": self._done,
@@ -167,9 +215,9 @@ class History:
         """Remove what no step needs any more."""
         needed = set(self._digests())
         for path in self._blobs.iterdir():
-            if path.name not in needed:
+            if re.fullmatch(r"[0-9a-f]{64}", path.name) and path.name not in needed:
                 with contextlib.suppress(OSError):
-                    os.unlink(path)  # noqa: PTH108
+                    path.unlink()
 
     def _digests(self) -> Iterator[str]:
         for step in self._steps:

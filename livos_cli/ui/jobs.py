@@ -23,7 +23,7 @@ from livos_cli.outputs.paths import plan_outputs
 from livos_cli.pipeline.report import Observer, Progress
 from livos_cli.pipeline.run import run
 from livos_cli.ui.chain import Chain
-from livos_cli.ui.open_project import OpenProject
+from livos_cli.ui.open_project import OpenProject, shown
 from livos_cli.ui.project import Object
 from livos_cli.ui.tracked import Row
 from livos_cli.ui.tracking import Pass, Tracking, plan
@@ -71,8 +71,9 @@ class Jobs:
         if what not in WHAT:
             raise UsageError(f"tracking '{what}'", f"it is one of {', '.join(WHAT)}")
         self._session.check_frame(frame)
-        work = self._plan(what, frame)  # not in the thread: a change of a mask waits for that
-        self._start("track", lambda stop: self._track(*work, stop))
+        with self._session.changing:  # a change comes before, or stops it
+            work = self._plan(what, frame)
+            self._start("track", lambda stop: self._track(*work, stop))
 
     def export(self, kinds: tuple[str, ...], *, overwrite: bool) -> None:
         """Write results into the project.
@@ -85,7 +86,8 @@ class Jobs:
         if self._session.chain() is None:
             raise UsageError("there is no mask to export yet", "click an object first")
         plan_outputs(self._session.video_path, self._session.project.masks, output)
-        self._start("export", lambda stop: self._export(output, stop))
+        with self._session.changing:
+            self._start("export", lambda stop: self._export(output, stop))
 
     def _output(self, kinds: tuple[str, ...], *, overwrite: bool) -> RunOptions:
         if not kinds:
@@ -156,9 +158,15 @@ class Jobs:
     def _plan(self, what: str, frame: int) -> tuple[Chain, list[Pass], tuple[Drop, ...]]:
         session = self._session
         with session.changing:
+            session.project.refresh()
             chain = session.chain()
             if chain is None:
                 raise UsageError("there is no mask to track yet", "click an object first")
+            if what != "all" and not chain.first <= frame < chain.end:
+                raise UsageError(
+                    f"frame {frame} is outside of the range, {chain.first} to {chain.end - 1}",
+                    "go into it, or set In and Out anew",
+                )
             passes = plan(chain, session.tracked, what, frame)
             return chain, passes, session.project.settings.drops
 
@@ -170,6 +178,7 @@ class Jobs:
         stop: threading.Event,
     ) -> dict[str, Any]:
         session = self._session
+        keys = tuple(n for n in session.project.keys if chain.first <= n < chain.end)
         total = sum(self._missing(chain, one) for one in passes)
         pace = _Pace(total, lambda **news: self._tell("track", "runs", **news))
 
@@ -180,7 +189,7 @@ class Jobs:
             pace.see(number)
 
         tracking = Tracking(
-            session.model()[0], session.options, session.project.masks, drops, chain,
+            session.model()[0], session.options, session.project.masks, keys, drops, chain,
             session.tracked, on_frame, self._picture, stop.is_set,
         )  # fmt: skip
         alike: int | None = None
@@ -229,7 +238,7 @@ class Jobs:
         return {
             "files": [path.name for path in report.outputs.values()],
             "warnings": list(report.warnings),
-            "command": command(session, chain, output.save),
+            "command": shown(command(session, chain, output)),
         }
 
     def _results(self, chain: Chain) -> Generator[FrameResult]:
@@ -268,7 +277,13 @@ class _Pace:
 def segment_options(session: OpenProject, chain: Chain) -> SegmentOptions:
     """What `livos segment` is to be asked for, to track what the page tracks."""
     first, end = chain.first, chain.end
-    drops = tuple(d for d in session.project.settings.drops if first <= d.frame < end)
+    project = session.project
+    known = {i for frame in project.keys for i in project.objects_of(frame)}
+    drops = tuple(
+        drop
+        for drop in project.settings.drops
+        if first <= drop.frame < end and drop.object_id in known
+    )
     options = replace(session.options, drop=drops)
     if end < session.count:
         options = replace(options, end=Position(frame=end))
@@ -279,8 +294,8 @@ def segment_options(session: OpenProject, chain: Chain) -> SegmentOptions:
     return options
 
 
-def command(session: OpenProject, chain: Chain, kinds: tuple[str, ...]) -> str:
-    """The command that writes the same files."""
+def command(session: OpenProject, chain: Chain, output: RunOptions) -> str:
+    """The command that writes the same files, over those that are there."""
     options, network = segment_options(session, chain), session.network
     project = session.project
     words = ["livos", "segment", _typed(session.video_path), "-m", _typed(project.masks)]
@@ -292,9 +307,9 @@ def command(session: OpenProject, chain: Chain, kinds: tuple[str, ...]) -> str:
         words += ["--end", str(options.end)]
     for drop in options.drop:
         words += ["--drop", f"{drop.object_id}@{drop.frame}f"]
-    words += ["--save", ",".join(kinds), "-o", _typed(project.folder)]
-    if "overlay" in kinds:
-        words += ["--palette", palette_text(project.settings.objects)]
+    words += ["--save", ",".join(output.save), "-o", _typed(project.folder), "-y"]
+    if "overlay" in output.save:
+        words += ["--palette", output.look.palette]
     for option, value, usual in (
         ("--weights", network.weights, "lite"),
         ("--device", network.device, "auto"),

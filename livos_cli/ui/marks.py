@@ -44,15 +44,31 @@ class Marks:
 
     def with_stroke(self, stroke: Stroke, size: tuple[int, int]) -> Marks:
         """One stroke more; points of the other kind under it go."""
+        kept = tuple(
+            point
+            for point, under in zip(self.points, self._under(stroke, size), strict=True)
+            if point[2] == stroke.on or not under
+        )
+        return replace(self, points=kept, strokes=(*self.strokes, stroke))
+
+    def without_points(self, stroke: Stroke, size: tuple[int, int]) -> Marks:
+        """Without the points on the object that another one's stroke takes."""
+        kept = tuple(
+            point
+            for point, under in zip(self.points, self._under(stroke, size), strict=True)
+            if not (point[2] and under)
+        )
+        return replace(self, points=kept)
+
+    def _under(self, stroke: Stroke, size: tuple[int, int]) -> list[bool]:
+        """Which points lie under a stroke."""
         (rows, columns), part = drawn(stroke, size)
         touched = np.zeros(size, bool)
         touched[rows, columns] = part
-        kept = tuple(
-            (x, y, on)
-            for x, y, on in self.points
-            if on == stroke.on or not touched[min(int(y), size[0] - 1), min(int(x), size[1] - 1)]
-        )
-        return replace(self, points=kept, strokes=(*self.strokes, stroke))
+        last = size[0] - 1, size[1] - 1
+        return [
+            bool(touched[min(int(y), last[0]), min(int(x), last[1])]) for x, y, _ in self.points
+        ]
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Marks:

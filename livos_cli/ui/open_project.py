@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from livos_cli.errors import UsageError
+from livos_cli.errors import OutputError, UsageError
 from livos_cli.files.lock import locked
 from livos_cli.interactive.clicks import ClickPredictor
 from livos_cli.masks.reference_masks import ReferenceMasks
@@ -35,9 +37,14 @@ from livos_cli.weights.clicks import load_clicks
 from livos_cli.weights.load import load_located, load_model
 from livos_cli.weights.locate import sha256_of
 
-__all__ = ["Network", "OpenProject", "members"]
+__all__ = ["Network", "OpenProject", "members", "shown"]
 
 PREDICTORS = 2  # frames whose features are kept for clicks
+
+
+def shown(name: object) -> str:
+    """A name as text; bytes that are none are replaced."""
+    return os.fsencode(str(name)).decode(errors="replace")
 
 
 def members(ids: np.ndarray, wanted: Iterable[int]) -> np.ndarray:
@@ -81,16 +88,25 @@ class OpenProject:
         with ExitStack() as stack:
             self.video = open_random_access(video)
             stack.callback(self.video.close)
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(
+                    f"cannot make {folder} ({error.strerror})", "give another place with -o"
+                ) from None
             stack.enter_context(locked(folder))
             self.info, self.count = self.video.info, self.video.count
             self.project = Project(folder, video, self.info)
+            self._stamp = of_source(Path(video))
+            self.warnings = list(self.project.warnings)
             if masks is not None:
                 self._import(masks)
             self.tracked = Tracked(self.project.own / "tracked")
-            stack.callback(self.tracked.close)
+            small = (
+                self.project.own / "small" / hashlib.sha256(self._stamp.encode()).hexdigest()[:16]
+            )
             self.pictures = Pictures(
-                self.video, self.project.own / "small", lambda n: self.events.tell("thumb", frame=n)
+                self.video, small, lambda n: self.events.tell("thumb", frame=n)
             )
             stack.callback(self.pictures.close)
             self._stack = stack.pop_all()
@@ -99,7 +115,6 @@ class OpenProject:
         self._loading = threading.Lock()
         self._loaded: tuple[LiVOS, str] | None = None
         self._clicks: tuple[LiVOS, ClickNet] | None = None
-        self._stamp = of_source(Path(video))
 
     def close(self) -> None:
         """Let go of everything; nothing is lost."""
@@ -152,8 +167,11 @@ class OpenProject:
         if found is not None and newest == link:
             return found.ids
         ids = np.zeros((self.info.height, self.info.width), np.uint8)
-        if found is not None:
+        if found is not None:  # it may show what was removed since
             ids = found.ids.copy()
+            known = {one.id for one in self.project.settings.objects}
+            if gone := {int(i) for i in np.flatnonzero(found.areas)} - known - {0}:
+                ids[members(ids, gone)] = 0
         if key is not None:
             if found is None:
                 return key.copy()
@@ -167,8 +185,8 @@ class OpenProject:
         settings, history = project.settings, project.history
         undo, redo = history.undoable, history.redoable
         return {
-            "video": Path(self.video_path).name,
-            "folder": str(project.folder),
+            "video": shown(Path(self.video_path).name),
+            "folder": shown(project.folder),
             "width": info.width,
             "height": info.height,
             "aspect": float(info.sample_aspect_ratio or 1),
@@ -228,7 +246,7 @@ class OpenProject:
     def changed(self, label: str, **what: Any) -> None:
         """One step, told to the pages; arguments as of `Project.change`."""
         settings = what.get("settings") or self.project.settings
-        if what.get("masks") or settings.drops != self.project.settings.drops:
+        if "masks" in what or settings.drops != self.project.settings.drops:
             self.before_change()
         self.project.change(label, **what)
         self.tell_change(what.get("frame"))
@@ -248,21 +266,23 @@ class OpenProject:
         if masks.is_file():
             first = frame_of_single(masks, Address.of(self.video_path).stem, names) or 0
         ids, said = self._read_masks(masks, names, (first,))
-        self.project.change(f"masks of {masks.name}", frame=min(ids), masks=ids)
-        self.warnings = said
-
-    warnings: Sequence[str] = ()  # of what was imported
+        self.project.change(f"masks of {masks.name}", masks=ids)
+        self.warnings += said
 
     def _read_masks(
         self, path: Path, names: tuple[str, ...] | None, single: tuple[int]
-    ) -> tuple[dict[int, np.ndarray | None], list[str]]:
+    ) -> tuple[Iterator[tuple[int, np.ndarray | None]], list[str]]:
+        """Frame and mask, one at a time; and what is to be said."""
         keys = ReferenceMasks(path, names)
-        size = self.info.width, self.info.height
-        _, said = keys.scan(*size, trust=True)
-        ids: dict[int, np.ndarray | None] = {}
-        for frame in keys.frames or single:
+        width, height = self.info.width, self.info.height
+        _, said = keys.scan(width, height, trust=True)
+        frames = keys.frames or single
+        for frame in frames:
             self.check_frame(frame)
-            found = keys.at(frame, first=True, width=size[0], height=size[1])
-            assert found is not None
-            ids[frame] = found.astype(np.uint8)
-        return ids, said
+
+        def read() -> Iterator[tuple[int, np.ndarray | None]]:
+            for frame in frames:
+                found = keys.at(frame, first=True, width=width, height=height)
+                yield frame, None if found is None else found.astype(np.uint8)
+
+        return read(), said

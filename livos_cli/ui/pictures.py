@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -12,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from livos_cli.errors import LivosError
-from livos_cli.files.atomic import create, replacing
+from livos_cli.errors import InputError, LivosError
+from livos_cli.files.atomic import create, make_own_folder, replacing
 from livos_cli.video.random_access import RandomAccess
 
 __all__ = ["Pictures", "encode", "shrink"]
@@ -22,7 +23,7 @@ QUALITY, SMALL_QUALITY = 92, 80  # of JPEG
 SMALL = 720  # rows of a small picture, at most
 ROOM = 512 << 20  # bytes of small pictures on disk
 AHEAD, BEHIND = 240, 40  # frames around the playhead of which small pictures are made
-THUMB, THUMBS = 90, 64  # rows of a thumbnail; how many can be waited for
+THUMB, THUMBS = 90, 1000  # rows of a thumbnail; how many can be waited for
 KEPT = 6  # exact frames in memory
 KEPT_BYTES = 200 << 20
 
@@ -56,18 +57,25 @@ class Pictures:
         self._video, self._folder, self._on_thumb = video, folder, on_thumb
         self._exact: OrderedDict[int, np.ndarray] = OrderedDict()
         self._reading = threading.Lock()
-        folder.mkdir(parents=True, exist_ok=True)
+        make_own_folder(folder.parent)
+        make_own_folder(folder)
+        for other in folder.parent.iterdir():  # of another video, or of an earlier state of it
+            if other != folder and other.is_dir() and not other.is_symlink():
+                shutil.rmtree(other, ignore_errors=True)
         self._small = {int(p.stem): p.stat().st_size for p in folder.glob("[0-9]*.jpg")}
         self._bytes = sum(self._small.values())
         self._changed = threading.Condition()  # of what follows
         self._playhead, self._paused, self._closed = -1, False, False
         self._thumbs: deque[int] = deque(maxlen=THUMBS)  # that are wanted
+        self._damaged: set[int] = set()
         self._thread = threading.Thread(target=self._work, name="livos-small", daemon=True)
         self._thread.start()
 
     def exact(self, number: int) -> np.ndarray:
         """A frame, (H, W, 3) uint8; not to be changed."""
         with self._reading:
+            if self._closed:
+                raise InputError("the project is closed", "open it again")
             rgb = self._exact.pop(number, None)
             if rgb is None:
                 rgb = self._video.frame(number)
@@ -113,7 +121,7 @@ class Pictures:
         with contextlib.suppress(OSError):
             return self._thumb_path(number).read_bytes()
         with self._changed:
-            if number not in self._thumbs:
+            if number not in self._thumbs and number not in self._damaged:
                 self._thumbs.append(number)
                 self._changed.notify()
         return None
@@ -137,11 +145,13 @@ class Pictures:
 
     def _make_room(self) -> None:
         """Remove the pictures furthest from the playhead."""
-        while self._bytes > ROOM:
-            far = sorted(self._small, key=lambda n: -abs(n - self._playhead))[:64]
-            for number in far:
-                self._path(number).unlink(missing_ok=True)
-                self._bytes -= self._small.pop(number)
+        if self._bytes <= ROOM:
+            return
+        near = sorted(self._small, key=lambda n: abs(n - self._playhead))
+        while self._bytes > 0.9 * ROOM:  # not every time
+            number = near.pop()
+            self._path(number).unlink(missing_ok=True)
+            self._bytes -= self._small.pop(number)
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:05d}.jpg"
@@ -158,7 +168,7 @@ class Pictures:
             return None
         at, end = self._playhead, self._video.count
         near = [*range(at, min(end, at + AHEAD)), *range(max(0, at - BEHIND), at)]
-        return next((number for number in near if number not in self._small), None)
+        return next((n for n in near if n not in self._small and n not in self._damaged), None)
 
     def _work(self) -> None:
         try:
@@ -174,7 +184,7 @@ class Pictures:
                     else:
                         self._make(video, number)
                 except LivosError:
-                    return
+                    self._damaged.add(number)  # who asks for it is told
 
     def _next(self) -> tuple[int, bool] | None:
         """What to make next, and whether it is a thumbnail; None to end."""
@@ -207,3 +217,5 @@ class Pictures:
             self._closed = True
             self._changed.notify()
         self._thread.join()
+        with self._reading:  # whoever reads has finished
+            self._exact.clear()

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from livos_cli.files.livos_folder import livos_folder
 from livos_cli.files.trust import PROJECT, UntrustedError, read
 from livos_cli.masks.palette import decode_index_png, encode_index_png, palette_of
 from livos_cli.options import Drop
-from livos_cli.ui.history import History, Step
+from livos_cli.ui.history import Content, History, Step
 from livos_cli.video.images import list_images
 from livos_cli.video.source import SourceInfo
 
@@ -65,7 +65,7 @@ class Settings:
             "locked": list(self.locked),
             "range": None if self.range is None else list(self.range),
         }
-        return json.dumps(told, indent=1, ensure_ascii=False).encode()
+        return json.dumps(told, indent=1).encode()
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Settings:
@@ -110,31 +110,34 @@ class Project:
 
     def __init__(self, folder: Path, video: str, info: SourceInfo) -> None:
         self.folder, self._info = folder, info
+        self.warnings: list[str] = []
         self.masks = folder / MASKS
         self.own = livos_folder(folder) / "page"
         try:  # no links: what is written stays in the project
-            for path in (self.masks, self.own.parent, self.own):
+            for path in (self.masks, self.own.parent, self.own, self.own / "marks"):
                 make_own_folder(path)
+            self.history = History(folder, self.own)
         except OSError as error:
             raise OutputError(
                 f"cannot use {error.filename} ({error.strerror})", "give another place with -o"
             ) from None
-        self.history = History(folder, self.own)
         self._names = {name: n for n, name in enumerate(info.image_names or ())}
         self._known: dict[int, _Key] = {}
         self._pixels: OrderedDict[str, np.ndarray] = OrderedDict()  # by digest, the last few
         self.settings = self._read_settings(video)
         if folders := [path for path in self.masks.iterdir() if path.is_dir()]:
             raise _unfit(folders[0], self.masks)
-        for path in list_images(self.masks):
-            self._read_key(path)
-        self._add_unknown()
+        self._seen: dict[str, tuple[int, int]] = {}  # time of change and size, by name
+        self.refresh()
 
     def _read_settings(self, video: str) -> Settings:
-        path = self.folder / PROJECT_FILE
+        path, whole = self.folder / PROJECT_FILE, str(Path(video).resolve())
         if not path.exists():
-            return Settings(str(Path(video).resolve()))
-        return replace(_read(path), video=str(Path(video).resolve()))
+            return Settings(whole)
+        settings = _read(path)
+        if settings.video != whole:
+            self.warnings.append(f"this project was of {settings.video}; now it is of {whole}")
+        return replace(settings, video=whole)
 
     def _read_key(self, path: Path) -> None:
         """Take note of a key mask, or that it has gone; pixels that were just written are known."""
@@ -225,7 +228,7 @@ class Project:
         label: str,
         *,
         frame: int | None = None,
-        masks: Mapping[int, np.ndarray | None] | None = None,
+        masks: Iterable[tuple[int, np.ndarray | None]] = (),
         settings: Settings | None = None,
         others: Mapping[str, bytes | None] | None = None,
     ) -> None:
@@ -234,22 +237,24 @@ class Project:
         Args:
             label: what is done.
             frame: where to look.
-            masks: key masks by frame, (H, W) uint8; without an object, or None, there is none.
+            masks: frame and key mask, (H, W) uint8; without an object, or None, there is none.
             settings: the new ones.
             others: more files, by name.
         """
-        files: dict[str, bytes | None] = dict(others or {})
-        for number, ids in (masks or {}).items():
+        files: dict[str, Content] = dict(others or {})
+        for number, ids in masks:
             data = None
             if ids is not None and ids_of(ids):
-                data = encode_index_png(ids)
-                self._remember(hashlib.sha256(data).hexdigest(), ids)
+                data = self.history.keep(encode_index_png(ids))
+                self._remember(data, ids)
             files[self.name_of(number)] = data
         new = settings or self.settings
         files[PROJECT_FILE] = new.to_json()
-        self.history.change(label, frame, files)
-        self.settings = new
-        self.reload(files)
+        try:
+            self.history.change(label, frame, files)
+            self.settings = new
+        finally:
+            self.reload(files)
 
     def undo(self) -> Step | None:
         """The step that was undone; None if there is none."""
@@ -265,6 +270,19 @@ class Project:
             self.reload(step.files)
         return step
 
+    def refresh(self) -> None:
+        """Take note of key masks that another program has written, changed or removed."""
+        there = {path: path.stat() for path in list_images(self.masks)}
+        names = {self._number(path) for path in there}
+        for frame in [frame for frame in self._known if frame not in names]:
+            self._known.pop(frame)
+        for path, found in there.items():
+            seen = (found.st_mtime_ns, found.st_size)
+            if self._seen.get(path.name) != seen:
+                self._read_key(path)
+                self._seen[path.name] = seen
+        self._add_unknown()
+
     def reload(self, files: Mapping[str, object]) -> None:
         """Read again what these files hold."""
         for name in files:
@@ -275,12 +293,14 @@ class Project:
     def with_object(self, name: str = "") -> tuple[Settings, Object]:
         """Settings with one object more, of the next id that is free."""
         taken = {one.id for one in self.settings.objects}
-        free: Sequence[int] = [i for i in range(1, 256) if i not in taken]
+        # Not one that was removed, if there is another: old results may still have it.
+        new = max(taken, default=0) + 1
+        free = [new] if new < 256 else [i for i in range(1, 256) if i not in taken]
         if not free:
             raise UsageError("there are 255 objects already", "remove one first")
-        new = _object(free[0], name)
-        objects = tuple(sorted((*self.settings.objects, new), key=lambda one: one.id))
-        return replace(self.settings, objects=objects), new
+        added = _object(free[0], name)
+        objects = tuple(sorted((*self.settings.objects, added), key=lambda one: one.id))
+        return replace(self.settings, objects=objects), added
 
 
 def video_of(folder: Path) -> str:

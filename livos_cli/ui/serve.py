@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from urllib.parse import quote
 
 import uvicorn
+from anyio.to_thread import current_default_thread_limiter
 
 from livos_cli.errors import OutputError
 from livos_cli.ui.guard import Guard
@@ -15,6 +17,8 @@ from livos_cli.ui.server import make_app
 from livos_cli.ui.session import Session
 
 __all__ = ["bind", "serve"]
+
+THREADS = 6  # that answer requests
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -45,6 +49,8 @@ class _Server(uvicorn.Server):
         self._session, self._ready = session, ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # Each thread has its own pool of memory, which large frames would fill.
+        current_default_thread_limiter().total_tokens = THREADS
         await super().startup(sockets)
         self._ready()
 
@@ -76,6 +82,8 @@ def serve(
         hosts |= {f"{socket.gethostname()}:{port}", f"127.0.0.1:{port}", f"localhost:{port}"}
         hosts |= {f"{one}:{port}" for one in _addresses()}
         name = socket.gethostname()
+    if port == 80:  # browsers leave it out
+        hosts |= {host.removesuffix(":80") for host in hosts}
     jobs = Jobs(session)
     guard = Guard(make_app(session, jobs), hosts, port, token)
     config = uvicorn.Config(
@@ -91,7 +99,10 @@ def serve(
 
 def _addresses() -> set[str]:
     """This machine's own, as far as it knows them."""
-    try:
-        return set(socket.gethostbyname_ex(socket.gethostname())[2])
-    except OSError:
-        return set()
+    found = set()
+    with contextlib.suppress(OSError):
+        found |= set(socket.gethostbyname_ex(socket.gethostname())[2])
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.connect(("192.0.2.1", 9))  # sends nothing; tells by which address others see it
+        found.add(other.getsockname()[0])
+    return found

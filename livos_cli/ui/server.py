@@ -202,8 +202,7 @@ class _Page:
 
     def set_range(self, body: dict[str, Any]) -> Answer:
         get = _Wanted(body)
-        self._session.set_range((get.whole("first"), get.whole("end")))
-        return None
+        return {"said": self._session.set_range((get.whole("first"), get.whole("end")))}
 
     def track(self, body: dict[str, Any]) -> Answer:
         get = _Wanted(body)

@@ -14,7 +14,7 @@ from livos_cli.errors import InputError, UsageError
 from livos_cli.interactive.clicks import doubt_found
 from livos_cli.masks.hints import Hints
 from livos_cli.options import Drop
-from livos_cli.ui.marks import Marks, Stroke, paint, write_marks
+from livos_cli.ui.marks import Marks, Stroke, paint, read_marks, write_marks
 from livos_cli.ui.open_project import OpenProject, members
 from livos_cli.ui.project import Object
 
@@ -31,8 +31,8 @@ class Session(OpenProject):
             marks = self.marks(frame)
             own = marks.get(object_id, Marks()).with_point(x, y, on)
             mask = self._find(frame, object_id, own, marks)
-            word = "click" if on else "not here"
-            return self._put(f"{word} on {self._called(object_id)}", frame, object_id, mask, own)
+            label = f"{'click' if on else 'not here'} on {self._called(object_id)}"
+            return self._put(label, frame, object_id, mask, marks | {object_id: own})
 
     def box(
         self, frame: int, object_id: int, corners: tuple[float, float, float, float]
@@ -40,12 +40,13 @@ class Session(OpenProject):
         """A box around an object; what was marked before on it is forgotten."""
         with self.changing:
             self._check_open(frame, object_id)
-            own = Marks(box=corners)
-            mask = self._find(frame, object_id, own, self.marks(frame))
+            own, marks = Marks(box=corners), self.marks(frame)
+            mask = self._find(frame, object_id, own, marks)
             doubt = (
                 doubt_found(self._predictor(frame), mask, Hints(corners)) if mask.any() else None
             )
-            said = self._put(f"box of {self._called(object_id)}", frame, object_id, mask, own)
+            label = f"box of {self._called(object_id)}"
+            said = self._put(label, frame, object_id, mask, marks | {object_id: own})
             return said or doubt
 
     def stroke(self, frame: int, object_id: int, stroke: Stroke) -> str | None:
@@ -53,11 +54,15 @@ class Session(OpenProject):
         with self.changing:
             self._check_open(frame, object_id)
             size = self.info.height, self.info.width
-            own = self.marks(frame).get(object_id, Marks()).with_stroke(stroke, size)
+            marks = self.marks(frame)
+            own = marks.get(object_id, Marks()).with_stroke(stroke, size)
+            if stroke.on:  # a brush takes what is under it, points on others too
+                marks = {i: its.without_points(stroke, size) for i, its in marks.items()}
             mask = self.ids(frame) == object_id
-            paint(mask, [stroke])
+            paint(mask, [stroke], self._points(object_id, own, marks))
             word = "brush" if stroke.on else "eraser"
-            return self._put(f"{word} on {self._called(object_id)}", frame, object_id, mask, own)
+            label = f"{word} on {self._called(object_id)}"
+            return self._put(label, frame, object_id, mask, marks | {object_id: own})
 
     def _check_open(self, frame: int, object_id: int) -> None:
         """Raises UsageError where nothing may be changed."""
@@ -74,45 +79,61 @@ class Session(OpenProject):
         """The object that was marked, (H, W) bool."""
         predictor = self._predictor(frame)
         before = self.ids(frame) == object_id
+        points = self._points(object_id, own, marks)
+        first = own.box is not None and not own.points
+        previous = before if before.any() and not first else None
+        places, labels = [(x, y) for x, y, _ in points], [on for *_, on in points]
+        mask = predictor.mask(places, labels, own.box, previous)
+        paint(mask, own.strokes, points)
+        return mask
+
+    @staticmethod
+    def _points(
+        object_id: int, own: Marks, marks: dict[int, Marks]
+    ) -> list[tuple[float, float, bool]]:
+        """An object's own points, and those on others, which are not on it."""
+        taken = {(int(x), int(y)) for x, y, _ in own.points}
         others = [
-            (x, y)
+            (x, y, False)
             for other, its in marks.items()
             if other != object_id
             for x, y, on in its.points
-            if on and (int(x), int(y)) not in {(int(u), int(v)) for u, v, _ in own.points}
+            if on and (int(x), int(y)) not in taken
         ]
-        points = [(x, y) for x, y, _ in own.points] + others
-        labels = [on for *_, on in own.points] + [False] * len(others)
-        first = own.box is not None and not own.points
-        previous = before if before.any() and not first else None
-        mask = predictor.mask(points, labels, own.box, previous)
-        paint(mask, own.strokes, own.points)
-        return mask
+        return [*own.points, *others]
 
     def _put(
-        self, label: str, frame: int, object_id: int, mask: np.ndarray, own: Marks
+        self, label: str, frame: int, object_id: int, mask: np.ndarray, marks: dict[int, Marks]
     ) -> str | None:
         """Make a mask that of an object in a frame; what is to be said of it."""
         shown, settings = self.ids(frame), self.project.settings
         protected = [one.id for one in settings.objects if one.locked]
         mask = mask & ~members(shown, protected)
+        if not mask.any() and self._is_tracked(frame, object_id):
+            raise UsageError(
+                f"nothing of {settings.object(object_id).name} would be left in this frame",
+                "press G to say that it is gone from here on",
+            )
         key = self.project.key(frame)
         key = np.zeros_like(shown) if key is None else key.copy()
         key[key == object_id] = 0
         key[mask] = object_id
-        marks = self.marks(frame) | {object_id: own}
         name = self._marks_name(frame)
         drops = tuple(d for d in settings.drops if d != Drop(object_id, frame))
         self.changed(
             label,
             frame=frame,
-            masks={frame: key},
+            masks=[(frame, key)],
             settings=replace(settings, drops=drops),
             others={name: write_marks(marks)},
         )
-        if not mask.any():
-            return f"nothing of {settings.object(object_id).name} is left here; G says it has gone"
-        return None
+        return None if mask.any() else f"{settings.object(object_id).name} has no mask here"
+
+    def _is_tracked(self, frame: int, object_id: int) -> bool:
+        """Whether an object comes back in a frame where its key mask goes."""
+        newest = self.tracked.newest(frame, None)
+        row = None if newest is None else self.tracked.row(newest, frame)
+        return row is not None and object_id in dict(row.areas)
 
     def undo(self, *, again: bool = False) -> int | None:
         """Undo, or do again; the frame that it concerns."""
@@ -148,20 +169,27 @@ class Session(OpenProject):
         with self.changing:
             settings = self.project.settings
             old = settings.object(object_id)
-            masks = {}
-            for frame in self.project.keys:
-                key = self.project.key(frame)
-                assert key is not None
-                if (key == object_id).any():
-                    masks[frame] = np.where(key == object_id, 0, key).astype(np.uint8)
-            if touched := sorted(set(masks) & set(settings.locked)):
+            project = self.project
+            frames = [n for n in project.keys if object_id in project.objects_of(n)]
+            if touched := sorted(set(frames) & set(settings.locked)):
                 raise UsageError(f"{old.name} is in the locked frame {touched[0]}", "unlock it")
+            marks = {}
+            for path in (self.project.own / "marks").glob("*.json"):
+                known = read_marks(path)
+                if known.pop(object_id, None) is not None:
+                    marks[self._marks_name(int(path.stem))] = write_marks(known)
             new = replace(
                 settings,
                 objects=tuple(one for one in settings.objects if one.id != object_id),
                 drops=tuple(drop for drop in settings.drops if drop.object_id != object_id),
             )
-            self.changed(f"remove {old.name}", masks=masks, settings=new)
+            masks = ((n, self._key_without(n, object_id)) for n in frames)
+            self.changed(f"remove {old.name}", masks=masks, settings=new, others=marks)
+
+    def _key_without(self, frame: int, object_id: int) -> np.ndarray | None:
+        """A key mask without an object."""
+        key = self.project.key(frame)
+        return None if key is None else np.where(key == object_id, 0, key).astype(np.uint8)
 
     def drop(self, frame: int, object_id: int) -> str:
         """Say that an object is gone from a frame on, or take that back."""
@@ -173,10 +201,10 @@ class Session(OpenProject):
                 drops = tuple(drop for drop in settings.drops if drop != this)
                 self.changed(f"{name} stays", frame=frame, settings=replace(settings, drops=drops))
                 return f"{name} is followed again from frame {frame} on"
-            key = self.project.key(frame)
-            masks = (
-                {} if key is None else {frame: np.where(key == object_id, 0, key).astype(np.uint8)}
-            )
+            keys = self.project.keys
+            if not any(object_id in self.project.objects_of(n) for n in keys):
+                raise UsageError(f"{name} has no mask yet", "mark it first")
+            masks = [(frame, self._key_without(frame, object_id))] if frame in keys else []
             marks = {i: own for i, own in self.marks(frame).items() if i != object_id}
             self.changed(
                 f"{name} gone",
@@ -187,6 +215,9 @@ class Session(OpenProject):
                 ))),
                 others={self._marks_name(frame): write_marks(marks)},
             )  # fmt: skip
+            chain = self.chain()
+            if chain is not None and frame < chain.origin:  # which is tracked backward
+                return f"{name} is not followed in frame {frame} and before it"
             return f"{name} is not followed from frame {frame} on"
 
     def lock(self, frame: int) -> str:
@@ -207,7 +238,7 @@ class Session(OpenProject):
                 )
             frames = tuple(sorted((*settings.locked, frame)))
             new = replace(settings, locked=frames)
-            self.changed(f"lock frame {frame}", frame=frame, masks={frame: ids}, settings=new)
+            self.changed(f"lock frame {frame}", frame=frame, masks=[(frame, ids)], settings=new)
             return f"frame {frame} is locked"
 
     def remove_key(self, frame: int) -> None:
@@ -220,18 +251,36 @@ class Session(OpenProject):
             self.changed(
                 f"remove key mask {frame}",
                 frame=frame,
-                masks={frame: None},
+                masks=[(frame, None)],
                 others={self._marks_name(frame): None},
             )
 
-    def set_range(self, limits: tuple[int, int] | None) -> None:
-        """Track and export this range only; None: the whole video."""
+    def set_range(self, limits: tuple[int, int]) -> str | None:
+        """Track and export this range only; what is to be said of it.
+
+        What is followed where it begins goes on there: its masks are made a key mask.
+        """
         with self.changing:
-            if limits is not None and not 0 <= limits[0] < limits[1] <= self.count:
+            first, end = limits
+            if not 0 <= first < end <= self.count:
                 raise UsageError("the range is empty", "set In before Out")
-            whole = limits is None or limits == (0, self.count)
+            whole = limits == (0, self.count)
             settings = replace(self.project.settings, range=None if whole else limits)
-            self.changed("range", settings=settings)
+            what: dict[str, Any] = {"settings": settings}
+            keys = self.project.keys
+            if first not in keys and any(frame < first for frame in keys):
+                ids = self.ids(first)
+                if ids.any():
+                    what["masks"] = [(first, ids)]
+            self.changed("range", frame=None, **what)
+            inner = [n for n in self.project.keys if first <= n < end]
+            there = {i for n in inner for i in self.project.objects_of(n)}
+            lost = [
+                one.name
+                for one in settings.objects
+                if one.id not in there and any(one.id in self.project.objects_of(n) for n in keys)
+            ]
+            return f"no mask in this range: {', '.join(lost)}" if lost else None
 
     def load_mask(self, frame: int, name: str, data: bytes) -> list[str]:
         """A mask of another tool for a frame, in any form that `-m` takes; what is to be said."""
@@ -243,9 +292,10 @@ class Session(OpenProject):
                 path = Path(folder) / f"mask{Path(name).suffix.lower()[:6]}"
                 path.write_bytes(data)
                 try:
-                    ids, said = self._read_masks(path, None, (frame,))
+                    masks, said = self._read_masks(path, None, (frame,))
+                    read = list(masks)
                 except InputError as error:
                     plain = error.message.replace(str(path), name)
                     raise InputError(plain, error.hint) from None
-            self.changed(f"mask {Path(name).name[:80]}", frame=frame, masks=ids)
+            self.changed(f"mask {Path(name).name[:80]}", frame=frame, masks=read)
             return [text.replace(str(path), name) for text in said]

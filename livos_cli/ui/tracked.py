@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from livos_cli.errors import OutputError
-from livos_cli.files.atomic import create, open_own, replacing
+from livos_cli.files.atomic import create, make_own_folder, open_own, replacing
 from livos_cli.files.trust import TRACKED, UntrustedError, parse
 from livos_cli.outputs.formats import FrameResult
 from livos_cli.pipeline.spool import read_result, write_result
@@ -27,7 +27,7 @@ __all__ = ["Row", "Tracked"]
 
 INDEX = "index.jsonl"
 OLDER = 3  # results of a frame that are kept, of other links than the present one
-STATES_BYTES = 1 << 30  # of one link, at most
+STATES_BYTES = 2 << 30  # of all, at most
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Tracked:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._rows: dict[str, dict[int, Row]] = {}  # links in the order in which they were made
-        self._logs: dict[str, IO[bytes]] = {}
-        self._lock = threading.RLock()  # rows and logs: pages read while tracking writes
-        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.RLock()  # of the rows: pages read while tracking writes
+        make_own_folder(folder)
+        self._states = sum(p.stat().st_size for p in folder.glob("*/*.state"))  # bytes
         links = [path for path in folder.iterdir() if path.is_dir()]
         for path in sorted(links, key=lambda path: path.stat().st_mtime_ns):
             self._rows[path.name] = dict(self._read_index(path))
@@ -109,14 +109,12 @@ class Tracked:
         row = Row.of(decided)
         folder = self._folder / link
         try:
-            folder.mkdir(exist_ok=True)
+            make_own_folder(folder)
             with replacing(folder / f"{frame:05d}") as temporary, create(temporary) as file:
                 write_result(file, decided)
             told = {"frame": frame, "areas": dict(row.areas), "certainty": dict(row.certainty)}
-            if link not in self._logs:
-                self._logs[link] = open_own(folder / INDEX, "a")
-            self._logs[link].write(json.dumps(told).encode() + b"\n")
-            self._logs[link].flush()
+            with open_own(folder / INDEX, "a") as log:
+                log.write(json.dumps(told).encode() + b"\n")
         except OSError as error:
             raise OutputError(
                 f"cannot write to {folder} ({error.strerror})", "free some space"
@@ -128,7 +126,7 @@ class Tracked:
     def save_state(self, link: str, frame: int, state: dict[str, Tensor]) -> None:
         """Keep the tracker's state after a frame; of many, every second one goes."""
         folder = self._folder / link
-        folder.mkdir(exist_ok=True)
+        make_own_folder(folder)
         path = folder / f"{frame:05d}.state"
         try:
             with replacing(path) as temporary, create(temporary) as file:
@@ -137,10 +135,18 @@ class Tracked:
             raise OutputError(
                 f"cannot write to {folder} ({error.strerror})", "free some space"
             ) from None
-        states = sorted(folder.glob("*.state"))
-        if len(states) * path.stat().st_size > STATES_BYTES:
-            for old in states[1:-1:2]:
-                old.unlink()
+        self._states += path.stat().st_size
+        if self._states > STATES_BYTES:
+            self._thin()
+
+    def _thin(self) -> None:
+        """Remove every second state, the oldest first, until half of the room is free."""
+        states = sorted(self._folder.glob("*/*.state"), key=lambda path: path.stat().st_mtime_ns)
+        for path in [*states[:-1:2], *states[1:-1:2]]:
+            if self._states <= STATES_BYTES // 2:
+                return
+            self._states -= path.stat().st_size
+            path.unlink()
 
     def state_before(self, chain: Chain, frame: int) -> tuple[int, dict[str, Tensor]] | None:
         """The latest state after a frame before this one, with that frame's number."""
@@ -171,16 +177,9 @@ class Tracked:
                     self._remove(link)
 
     def _remove(self, link: str) -> None:
-        if (log := self._logs.pop(link, None)) is not None:
-            log.close()
+        self._states -= sum(p.stat().st_size for p in (self._folder / link).glob("*.state"))
         self._rows.pop(link, None)
         shutil.rmtree(self._folder / link, ignore_errors=True)
-
-    def close(self) -> None:
-        """Close the files."""
-        for log in self._logs.values():
-            log.close()
-        self._logs.clear()
 
     def told(self, chain: Chain | None, count: int) -> dict[str, Any]:
         """Of every frame, for the page: 0 nothing, 1 out of date, 2 up to date; and the numbers."""

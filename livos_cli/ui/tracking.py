@@ -21,6 +21,7 @@ from livos_cli.video.random_access import RandomAccess
 
 __all__ = ["Pass", "Tracking", "plan"]
 
+LEAST = 5  # frames between two states, where the second is the last before a key mask
 STATE_EVERY = 25  # frames: a correction computes half as many, on average, to get to its place
 ALIKE, AGREE = 0.995, 8  # frames in a row with that IoU of every object: the old masks hold on
 
@@ -67,6 +68,7 @@ class Tracking:
         model: the network.
         options: sizes.
         masks: the folder of key masks.
+        keys: frames of those in the range.
         drops: where objects end.
         chain: of these masks and drops.
         tracked: where results go.
@@ -78,6 +80,7 @@ class Tracking:
     model: LiVOS
     options: SegmentOptions
     masks: Path
+    keys: tuple[int, ...]
     drops: tuple[Drop, ...]
     chain: Chain
     tracked: Tracked
@@ -91,7 +94,7 @@ class Tracking:
         Raises:
             LivosError: the video or a mask cannot be read, or a result not be written.
         """
-        keys = _Keys(ReferenceMasks(self.masks, video.info.image_names), self.chain)
+        keys = _Keys(ReferenceMasks(self.masks, video.info.image_names), self.keys)
         if one.last < self.chain.origin:
             self._backward(video, keys, one)
             return None
@@ -123,6 +126,7 @@ class Tracking:
         begins = max(begun + 1, chain.origin)
         drops = [drop for drop in self.drops if begins <= drop.frame < chain.end]
         guide = Guide(keys, tracker, video.info, drops, 1, [], resumed=state is not None)
+        kept = begun
         alike: deque[bool] = deque(maxlen=AGREE)
         with closing(video.frames(begun + 1)) as pictures:
             for number, rgb in pictures:
@@ -131,9 +135,9 @@ class Tracking:
                 self.on_picture(number, rgb)
                 before = self._before(number) if one.until_alike else None
                 decided = guide.step(number, rgb, matte=False)
-                link = chain.at(number)
-                if (number - chain.origin) % STATE_EVERY == 0 or chain.until(number) == number + 1:
-                    self.tracked.save_state(link, number, tracker.state_dict())
+                if number - kept >= (LEAST if chain.until(number) == number + 1 else STATE_EVERY):
+                    self.tracked.save_state(chain.at(number), number, tracker.state_dict())
+                    kept = number
                 self._keep(number, decided)
                 if self.stopped():
                     break
@@ -157,24 +161,20 @@ class Tracking:
 
 
 class _Keys:
-    """The key masks of a range."""
+    """The key masks that were there when tracking was planned."""
 
-    def __init__(self, masks: ReferenceMasks, chain: Chain) -> None:
-        self._masks, self._chain = masks, chain
-
-    @property
-    def frames(self) -> list[int]:
-        """Frames with a mask."""
-        chain = self._chain
-        return [n for n in self._masks.frames or () if chain.first <= n < chain.end]
+    def __init__(self, masks: ReferenceMasks, frames: Iterable[int]) -> None:
+        self._masks, self.frames = masks, list(frames)
 
     def at(self, frame: int, *, first: bool, width: int, height: int) -> np.ndarray | None:
         """The mask of a frame."""
+        if frame not in self.frames:
+            return None
         return self._masks.at(frame, first=first, width=width, height=height)
 
     def ends(self, frame: int, ids: Iterable[int]) -> frozenset[int]:
         """Which objects the mask of a frame ends."""
-        return self._masks.ends(frame, ids)
+        return self._masks.ends(frame, ids) if frame in self.frames else frozenset()
 
 
 def _alike(one: FrameResult, other: FrameResult) -> bool:

@@ -123,10 +123,14 @@ class _Pictures(RandomAccess):
         if self._running is None or not self._begins(number) <= self._next <= number:
             self._begin(number)
         assert self._running is not None
-        for found, picture in self._running:
-            self._next = found + 1
-            if found == number:
-                return to_rgb(picture, self.info)
+        try:
+            for found, picture in self._running:
+                self._next = found + 1
+                if found == number:
+                    return to_rgb(picture, self.info)
+        except InputError:
+            self._stop()  # it gives nothing more
+            raise
         raise AssertionError("the generator gives every frame or raises")
 
     def _begins(self, number: int) -> int:

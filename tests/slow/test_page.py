@@ -131,7 +131,7 @@ class Page:
         return str(where.text_content())
 
     def idle(self) -> None:
-        self.page.wait_for_selector("#stop", state="hidden")
+        self.page.wait_for_selector("#stop:disabled")
 
     def text(self, where: str) -> str:
         return str(self.page.locator(where).text_content())
@@ -204,7 +204,7 @@ def test_a_shot_from_click_to_export(chromium: Any, shot: Any, tmp_path: Path, l
     page.picture("2-marked")
 
     page.press("t")
-    page.page.wait_for_selector("#stop", state="visible")
+    page.page.wait_for_selector("#stop:enabled")
     page.picture("3-tracking")
     page.said(r"60 frames tracked")
     page.go(40)

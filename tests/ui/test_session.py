@@ -103,6 +103,119 @@ def test_an_eraser_over_a_point_takes_it_away(opened: Session, shots: Any) -> No
     assert opened.marks(0)[1].points == ()
 
 
+def test_marks_beyond_the_edge_are_kept(opened: Session, shots: Any) -> None:
+    begun(opened, shots[1])
+    opened.stroke(0, 1, Stroke(True, 4.0, ((-9.0, 50.0), (6.0, 50.0))))
+    marks = opened.marks(0)
+    assert marks[1].strokes[0].path[0] == (-9.0, 50.0)
+    assert marks[2].points
+
+
+def test_points_of_other_objects_hold_too(opened: Session, shots: Any) -> None:
+    truth = shots[1]
+    begun(opened, truth)
+    x, y = middle(truth[0] == 2)
+    opened.stroke(0, 1, Stroke(True, 12.0, ((x, y),)))  # a brush takes what is under it
+    assert opened.ids(0)[int(y), int(x)] == 1
+    assert set(opened.marks(0)) == {1}
+    opened.click(0, 2, x, y, True)  # and a click takes it back
+    assert opened.ids(0)[int(y), int(x)] == 2
+    opened.click(0, 1, *middle(truth[0] == 1), True)
+    assert opened.ids(0)[int(y), int(x)] == 2
+
+
+def test_an_object_that_was_removed_leaves_nothing_to_a_new_one(
+    opened: Session, shots: Any
+) -> None:
+    truth = shots[1]
+    begun(opened, truth)
+    opened.remove_object(1)
+    assert set(np.unique(opened.ids(0))) == {0, 2}
+    assert opened.add_object().id == 3
+    assert set(opened.marks(0)) == {2}
+    opened.undo()
+    opened.undo()
+    assert set(np.unique(opened.ids(0))) == {0, 1, 2}
+    assert set(opened.marks(0)) == {1, 2}
+
+
+@pytest.mark.slow
+def test_the_last_pixels_of_what_is_tracked_are_not_erased(opened: Session, shots: Any) -> None:
+    begun(opened, shots[1])
+    work(Jobs(opened), "forward")
+    with pytest.raises(UsageError, match="nothing of object 1 would be left") as caught:
+        opened.stroke(6, 1, Stroke(False, 90.0, ((64.0, 48.0),)))
+    assert "press G" in caught.value.hint
+    assert 6 not in opened.project.keys
+    opened.drop(6, 1)
+    work(Jobs(opened), "all")
+    assert not (opened.ids(6) == 1).any()
+    assert (opened.ids(5) == 1).any()
+
+
+@pytest.mark.slow
+def test_a_mask_of_another_program_is_noticed(opened: Session, shots: Any) -> None:
+    truth = shots[1]
+    begun(opened, truth)
+    jobs = Jobs(opened)
+    work(jobs, "forward")
+    path = opened.project.masks / "00010.png"
+    path.write_bytes(encode_index_png(truth[10]))
+    assert work(jobs, "all")["frames"] == FRAMES - 10
+    assert 10 in opened.project.keys
+    path.unlink()
+    assert work(jobs, "all")["frames"] == 0, "what was known before that mask is known again"
+
+
+@pytest.mark.slow
+def test_a_range_goes_on_with_what_is_tracked(opened: Session, shots: Any) -> None:
+    begun(opened, shots[1])
+    jobs = Jobs(opened)
+    work(jobs, "forward")
+    there = opened.ids(12)
+    assert opened.set_range((12, 30)) is None
+    assert np.array_equal(opened.project.key(12), there)
+    work(jobs, "all")
+    assert np.array_equal(opened.ids(12), there)
+    with pytest.raises(UsageError, match="frame 35 is outside of the range, 12 to 29"):
+        jobs.track("forward", 35)
+    opened.undo()
+    assert list(opened.project.keys) == [0]
+    assert opened.limits == (0, FRAMES)
+
+
+def test_a_range_without_an_objects_mask_says_so(opened: Session, shots: Any) -> None:
+    begun(opened, shots[1])
+    assert opened.set_range((5, 30)) == "no mask in this range: object 1, object 2"
+
+
+@pytest.mark.slow
+def test_many_key_masks_hold_no_files_open(opened: Session, shots: Any) -> None:
+    truth = shots[1]
+    for frame in range(FRAMES):
+        (opened.project.masks / f"{frame:05d}.png").write_bytes(encode_index_png(truth[frame]))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    work(Jobs(opened), "all")
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+    states = list((opened.project.own / "tracked").glob("*/*.state"))
+    assert len(states) <= FRAMES // tracking.LEAST
+
+
+@pytest.mark.slow
+def test_a_project_of_another_video_says_so(shots: Any, tmp_path: Path) -> None:
+    video, truth = shots
+    session = Session(str(video), tmp_path / "p", NETWORK)
+    begun(session, truth)
+    session.pictures.small(0)
+    session.close()
+    other = tmp_path / "b.mp4"
+    write_video(other, [rgb for rgb, _ in scene(96, 128, FRAMES, seed=8)])
+    session = Session(str(other), tmp_path / "p", NETWORK)
+    assert session.warnings == [f"this project was of {video}; now it is of {other}"]
+    assert len(list((session.project.own / "small").iterdir())) == 1
+    session.close()
+
+
 def test_every_edit_is_on_disk_and_undone_after_opening_again(shots: Any, tmp_path: Path) -> None:
     video, truth = shots
     session = Session(str(video), tmp_path / "p", NETWORK)
@@ -149,7 +262,7 @@ def test_a_correction_computes_from_the_state_before_it(opened: Session, shots: 
     pictures = []
     opened.pictures.take = lambda n, _: pictures.append(n)  # type: ignore[method-assign]
     assert work(jobs, "forward", 30)["frames"] == 10
-    assert pictures[0] == 26, "from the state after frame 25"
+    assert pictures[0] == 25, "from the state after frame 24"
     assert opened.timeline()["status"] == "2" * FRAMES
     assert all(np.array_equal(opened.ids(n), before[n]) for n in range(30))
     opened.undo()
@@ -175,8 +288,8 @@ def test_an_update_ends_at_the_next_key_mask_or_where_masks_agree(
     assert found["alike"] == 5 + tracking.AGREE - 1
     assert found["frames"] == tracking.AGREE
     monkeypatch.setattr(tracking, "ALIKE", 2.0)
-    opened.stroke(5, 1, Stroke(False, 40.0, (middle(truth[5] == 1),)))
     opened.stroke(5, 1, Stroke(True, 6.0, ((110.0, 10.0),)))
+    opened.stroke(5, 1, Stroke(False, 40.0, (middle(truth[5] == 1),)))
     assert work(jobs, "update", 5)["frames"] == 15
     assert opened.timeline()["status"][20:] == "1" * 20
 
@@ -189,8 +302,8 @@ def test_a_locked_frame_never_changes(opened: Session, shots: Any) -> None:
     work(jobs, "forward")
     opened.lock(25)
     locked = opened.ids(25)
-    opened.stroke(10, 1, Stroke(False, 60.0, ((64.0, 48.0),)))
     opened.stroke(10, 1, Stroke(True, 5.0, ((5.0, 5.0),)))
+    opened.stroke(10, 1, Stroke(False, 60.0, ((64.0, 48.0),)))
     work(jobs, "all")
     assert np.array_equal(opened.ids(25), locked)
     for change in (

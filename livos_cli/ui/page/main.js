@@ -9,6 +9,8 @@ import * as view from "./view.js";
 const by = (id) => document.getElementById(id);
 const TRACKED = { forward: "track", backward: "track-back", update: "track-update", all: "track-all" };
 let playing = 0, working = Promise.resolve(), connected = false;
+let following = false; // the tracking that runs
+let timelines = 0; // that were asked for
 
 function say(text, bad = false) {
   by("said").textContent = text ?? "";
@@ -43,15 +45,24 @@ function change(name, body, after = () => {}) {
 // Where the user is
 
 function seek(frame, scrubbing = false) {
+  following = false;
+  move(frame, scrubbing);
+}
+
+function move(frame, scrubbing) {
   const last = state.project.frames - 1;
   state.frame = Math.min(last, Math.max(0, frame));
-  by("frame").value = state.frame;
-  by("time").value = clock(state.times[state.frame] ?? 0);
+  if (document.activeElement !== by("frame")) by("frame").value = state.frame;
+  if (document.activeElement !== by("time")) by("time").value = clock(state.times[state.frame] ?? 0);
   view.show(state.frame, scrubbing);
   refresh();
 }
 
 function refresh() {
+  const [first, end] = state.project.range;
+  const whole = first === 0 && end === state.project.frames;
+  by("range").textContent = whole ? "" : `${clock(state.times[first])} to ${clock(state.times[end - 1])}, ${end - first} frames`;
+  by("whole").hidden = whole;
   panel.drawObjects();
   panel.drawFacts();
   timeline.draw();
@@ -92,7 +103,7 @@ function play() {
       const time = start + (performance.now() - began) / 1000;
       let next = state.frame;
       while (next < state.project.frames - 1 && state.times[next + 1] <= time) next++;
-      if (next !== state.frame) seek(next, true);
+      if (next !== state.frame) move(next, true);
       if (next >= state.project.frames - 1) play();
     }, 20);
   }
@@ -106,26 +117,29 @@ function jump(way) {
 
 function jumpTo(places, way, nothing) {
   const there = places.filter((frame) => (frame - state.frame) * way > 0);
-  if (there.length) seek(way > 0 ? there[0] : there[there.length - 1]);
-  else say(nothing);
+  const from = there.length ? there : places; // around the end
+  if (!from.length) {
+    say(nothing);
+    return;
+  }
+  const frame = way > 0 ? from[0] : from[from.length - 1];
+  const around = there.length ? "" : ", from the other end";
+  say(`${places.indexOf(frame) + 1} of ${places.length}${around}`);
+  seek(frame);
 }
 
 // What is done to the project
 
-async function withObject(what) {
-  if (state.object === null) {
-    const { object } = await post("add_object", {});
-    state.object = object;
-  }
-  return what(state.object);
-}
-
-function mark(name, body) {
-  const frame = state.frame;
-  act(() => withObject(async (object) => {
+// On the object that is chosen now, whenever it is done; the first one is made when it is wanted.
+function mark(name, frame, body) {
+  const chosen = state.object;
+  if (frame !== state.frame) seek(frame);
+  act(async () => {
+    let object = chosen ?? state.object;
+    if (object === null) object = state.object = (await post("add_object", {})).object;
     const told = await post(name, { frame, object, ...body });
     say(told.said ?? "");
-  }));
+  });
 }
 
 function choose(object) {
@@ -153,7 +167,10 @@ const redo = () => change("redo", {}, (told) => told.frame !== null && told.fram
 function edge(begins) {
   const [first, end] = state.project.range;
   const body = begins ? { first: state.frame, end } : { first, end: state.frame + 1 };
-  if (body.first >= body.end) body[begins ? "end" : "first"] = begins ? state.project.frames : 0;
+  if (body.first >= body.end) {
+    say(begins ? "that is after Out: set Out later first" : "that is before In: set In earlier first", true);
+    return;
+  }
   change("set_range", body);
 }
 
@@ -168,9 +185,9 @@ async function heard(news) {
   if (news.kind === "lost") {
     connected = false;
     state.job = null;
-    by("stop").hidden = by("progress").hidden = true;
+    by("stop").disabled = by("progress").hidden = true;
     by("pace").textContent = "";
-    say("the server does not answer: start `livos ui` again", true);
+    say("the server does not answer: start `livos ui` again, and open its new address", true);
   } else if (news.kind === "open" || news.kind === "reload") {
     if (!connected || news.kind === "reload") await load();
     connected = true;
@@ -183,7 +200,7 @@ async function heard(news) {
     settled(state.frame);
   } else if (news.kind === "frame") {
     setFrame(news);
-    if (by("follow").checked && state.job === "track" && !playing) seek(news.frame, true);
+    if (following && !playing) move(news.frame, true);
     else if (news.frame === state.frame) view.reloadMask();
     timeline.draw();
   } else if (news.kind === "job") {
@@ -202,8 +219,11 @@ function setProject(told) {
 }
 
 async function reloadTimeline() {
+  const mine = ++timelines;
   try {
-    setTimeline(await get("/api/timeline"));
+    const told = await get("/api/timeline");
+    if (mine !== timelines) return; // a newer one is on its way
+    setTimeline(told);
     refresh();
   } catch (error) {
     failed(error);
@@ -212,8 +232,12 @@ async function reloadTimeline() {
 
 async function jobNews(job) {
   const runs = job.state === "runs" || job.state === "begins";
+  if (job.state === "begins") {
+    following = job.what === "track" && by("follow").checked;
+    by("progress").value = 0;
+  }
   state.job = runs ? job.what : null;
-  by("stop").hidden = by("progress").hidden = !runs;
+  by("stop").disabled = by("progress").hidden = !runs;
   for (const id of Object.values(TRACKED)) by(id).disabled = runs;
   by("pace").textContent = "";
   if (job.state === "runs") {
@@ -230,7 +254,7 @@ async function jobNews(job) {
   }
   if (!runs && job.state !== "idle") {
     await reloadTimeline();
-    if (state.project) seek(state.frame);
+    if (state.project) move(state.frame, false);
   }
 }
 
@@ -243,7 +267,8 @@ async function load() {
     setProject(told);
     by("title").textContent = told.video;
     document.title = `${told.video} – livos`;
-    by("of").textContent = `of ${told.frames - 1}, ${told.width}×${told.height}, ${told.rate.toFixed(2)} fps`;
+    const length = clock(state.times[told.frames - 1]);
+    by("of").textContent = `of ${told.frames - 1}, ${length}; ${told.width}×${told.height}, ${told.rate.toFixed(2)} fps`;
     if (told.warnings.length) say(told.warnings.join("; "));
     else if (!connected && !first) say("");
     await jobNews(told.job);
@@ -278,8 +303,8 @@ function size(more) {
 }
 
 function typing(event) {
-  const { tagName, type } = event.target;
-  return tagName === "INPUT" && ["text", "color", ""].includes(type ?? "");
+  const { tagName, type, readOnly } = event.target;
+  return tagName === "INPUT" && ["text", "color", ""].includes(type ?? "") && !readOnly;
 }
 
 function onKey(event) {
@@ -313,28 +338,39 @@ function onKey(event) {
 function wire() {
   document.addEventListener("keydown", onKey);
   document.addEventListener("keyup", (event) => {
-    if (event.key === " ") view.holdSpace(false);
-    if (event.key in ARROWS && state.project && !event.ctrlKey) seek(state.frame);
+    if (!state.project || typing(event) || document.querySelector("dialog[open]")) return;
+    const button = event.target.tagName === "BUTTON" || event.target.type === "checkbox";
+    if (event.key === " " && !button && !view.holdSpace(false)) play();
+    if (event.key in ARROWS && !event.ctrlKey && event.target.type !== "range") move(state.frame, false);
   });
   for (const tool of ["click", "brush", "eraser"]) by(`tool-${tool}`).onclick = () => pickTool(tool);
   by("brush-size").oninput = (event) => { state.brush = Number(event.target.value); view.draw(); };
   for (const [what, id] of Object.entries(TRACKED)) by(id).onclick = () => track(what);
   const buttons = {
     undo, redo, add: addObject, lock, gone, "remove-key": removeKey, play, in: () => edge(true),
-    out: () => edge(false), stop: () => act(() => post("stop")),
+    out: () => edge(false),
+    whole: () => change("set_range", { first: 0, end: state.project.frames }), stop: () => act(() => post("stop")),
     "doubt-next": () => jump(1), "doubt-previous": () => jump(-1),
   };
   for (const [id, what] of Object.entries(buttons)) by(id).onclick = what;
-  by("frame").onchange = (event) => {
-    const frame = Number(event.target.value);
-    if (Number.isInteger(frame) && event.target.value.trim()) seek(frame);
-    else say("a frame is a whole number, from 0", true);
+  const field = (id, read, wrong) => {
+    by(id).onkeydown = (event) => {
+      if (event.key === "Escape") by(id).value = ""; // nothing was typed
+      if (event.key === "Enter" || event.key === "Escape") by("view").focus();
+    };
+    by(id).onblur = () => {
+      const text = by(id).value;
+      const frame = text.trim() ? read(text) : state.frame;
+      const last = state.project.frames - 1;
+      if (Number.isNaN(frame)) say(wrong, true);
+      else if (frame > last) say(`the last frame is ${last}, at ${clock(state.times[last])}`, true);
+      else say("");
+      if (frame !== state.frame && !Number.isNaN(frame)) seek(frame);
+      else move(state.frame, false);
+    };
   };
-  by("time").onchange = (event) => {
-    const frame = frameAt(event.target.value);
-    if (Number.isNaN(frame)) say("a time is like 12.5 or 1:02.5", true);
-    else seek(frame);
-  };
+  field("frame", (text) => (/^\d+f?$/.test(text.trim()) ? parseInt(text, 10) : NaN), "a frame is a whole number, from 0");
+  field("time", frameAt, "a time is like 12.5, 1:02.5 or 300f");
   const stage = by("stage");
   stage.addEventListener("dragover", (event) => event.preventDefault());
   stage.addEventListener("drop", (event) => {
@@ -349,13 +385,17 @@ function wire() {
 }
 
 view.begin({
-  click: (x, y, on) => mark("click", { x, y, on }),
-  box: ([x0, y0, x1, y1]) => x1 > x0 && y1 > y0 && mark("box", { x0, y0, x1, y1 }),
-  stroke: (on, radius, path) => mark("stroke", { on, radius, path }),
+  click: (frame, x, y, on) => mark("click", frame, { x, y, on }),
+  box: (frame, [x0, y0, x1, y1]) => x1 > x0 && y1 > y0 && mark("box", frame, { x0, y0, x1, y1 }),
+  stroke: (frame, on, radius, path) => mark("stroke", frame, { on, radius, path }),
   settled,
   failed,
 });
-panel.begin({ choose, change: (object, fields) => change("edit_object", { object, ...fields }) });
+panel.begin({
+  choose,
+  change: (object, fields) => change("edit_object", { object, ...fields }),
+  remove: (one) => change("edit_object", { object: one.id, remove: true }, () => say(`${one.name} is removed; Ctrl+Z brings it back`)),
+});
 timeline.begin(seek);
 wire();
 listen(heard);

@@ -4,13 +4,13 @@ import { Refused, post } from "./api.js";
 import { certaintyAt, doubts, state } from "./state.js";
 
 const KINDS = {
-  mask: "object ids, lossless video", overlay: "colours over the video, with sound",
+  mask: "for programs: ids 1, 2, …, which look black", overlay: "colours over the video, with sound",
   png: "an index PNG a frame", alpha: "ProRes 4444 with alpha, for editors", matte: "soft matte, grey",
   cutout: "the objects on green", objects: "a mask video an object", rle: "COCO run lengths",
   coco: "COCO annotations", yolo: "YOLO polygons", contours: "outlines, SVG",
 };
 export const KEYS = [
-  ["← →", "a frame back, on (with Shift: ten)"], ["Home, End", "first, last frame"], ["K", "play, pause"],
+  ["← →", "a frame back, on (with Shift: ten)"], ["Home, End", "first, last frame"], ["Space, K", "play, pause"],
   ["N, P", "next, previous doubtful frame"], [", .", "previous, next key mask"],
   ["V, B, E", "click, brush, eraser"], ["[ ]", "smaller, larger brush"],
   ["click", "the object is here"], ["right click, Alt-click", "it is not here"], ["drag", "a box around it"],
@@ -32,7 +32,9 @@ export function begin(handlers) {
   acts = handlers;
   const list = by("keys");
   for (const [key, what] of KEYS) {
-    list.append(made("dt", key), made("dd", what));
+    const row = made("div");
+    row.append(made("dt", key), made("dd", what));
+    list.append(row);
   }
   by("help").onclick = () => by("help-dialog").showModal();
   by("help-close").onclick = () => by("help-dialog").close();
@@ -63,15 +65,32 @@ function makeRow(one) {
   const change = (fields) => acts.change(one.id, fields);
   const colour = made("input", "", { type: "color", title: "Colour" });
   colour.onchange = () => change({ colour: colour.value });
-  const name = made("input", "", { type: "text", maxLength: 80, className: "name" });
+  const name = made("input", "", { type: "text", maxLength: 80, className: "name", readOnly: true });
+  name.title = "Double-click, or Enter, to rename";
+  const rename = () => {
+    name.readOnly = false;
+    name.select();
+  };
   name.onfocus = () => acts.choose(one.id);
+  name.onblur = () => (name.readOnly = true);
+  name.ondblclick = rename;
+  name.onkeydown = (event) => {
+    if (event.key === "Enter" && name.readOnly) rename();
+    else if (event.key === "Enter") name.blur();
+    else if (event.key === "Escape" && !name.readOnly) {
+      name.value = state.project.objects.find((object) => object.id === one.id)?.name ?? "";
+      name.blur();
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
   name.onchange = () => change({ name: name.value.trim() || `object ${one.id}` });
   const visible = made("button", "", { title: "Show or hide" });
   visible.onclick = () => change({ visible: visible.getAttribute("aria-pressed") !== "true" });
   const locked = made("button", "", { title: "Lock: no click changes it" });
   locked.onclick = () => change({ locked: locked.getAttribute("aria-pressed") !== "true" });
   const remove = made("button", "×", { title: "Remove from all key masks" });
-  remove.onclick = () => change({ remove: true });
+  remove.onclick = () => acts.remove(one);
   row.onclick = () => acts.choose(one.id);
   row.append(colour, name, made("span", "", { className: "sure" }), visible, locked, remove);
   return row;
@@ -113,6 +132,9 @@ export function drawFacts() {
     ? `${found.length} ${found.length === 1 ? "place" : "places"} to look at`
     : state.status.some((one) => one) ? "none" : "known after tracking";
   by("doubt-next").disabled = by("doubt-previous").disabled = !found.length;
+  const corrected = key && state.status[frame] !== 2 && state.status.some((one) => one);
+  by("track-update").classList.toggle("main", corrected);
+  by("track").classList.toggle("main", !corrected);
   by("undo").disabled = !project.undo;
   by("redo").disabled = !project.redo;
   by("undo").title = project.undo ? `Undo: ${project.undo} (Ctrl+Z)` : "Undo (Ctrl+Z)";
@@ -131,6 +153,13 @@ export function openExport() {
       kinds.append(label);
     }
   }
+  const { project } = state;
+  const [first, end] = project.range;
+  let missing = 0;
+  for (let n = first; n < end; n++) missing += state.status[n] !== 2;
+  const frames = first || end < project.frames ? `frames ${first} to ${end - 1}` : "the whole video";
+  const before = missing ? `; ${missing} of them are tracked first` : "";
+  by("export-where").textContent = `Into ${project.folder}: ${frames}${before}.`;
   if (!by("export-dialog").open) by("export-dialog").showModal();
 }
 
@@ -139,11 +168,12 @@ async function startExport(overwrite) {
   const kinds = [...by("kinds").querySelectorAll("input:checked")].map((box) => box.value);
   try {
     await post("export", { kinds, overwrite });
-    say("begins");
+    say("tracking what is out of date …");
   } catch (error) {
-    say(error.message);
-    by("export-replace").hidden = !(error instanceof Refused && error.exists);
-    if (!by("export-replace").hidden) by("export-replace").focus();
+    const there = error instanceof Refused && error.exists;
+    say(there ? error.message.split(" — ")[0] : error.message);
+    by("export-replace").hidden = !there;
+    if (there) by("export-replace").focus();
   }
 }
 

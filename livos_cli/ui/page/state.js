@@ -75,10 +75,12 @@ export function clock(seconds) {
   return hours ? `${hours}:${String(minutes % 60).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
 }
 
-// The frame shown at a time that was typed; NaN for what is none.
-export function frameAt(text) {
-  const parts = text.trim().split(":").map(Number);
-  if (!text.trim() || parts.some((part) => !(part >= 0))) return NaN;
+// The frame shown at a time that was typed, like 12.5, 12,5, 1:02.5, 12s or 300f; NaN for others.
+export function frameAt(typed) {
+  const text = typed.trim().replace(",", ".").replace(/s$/, "");
+  if (/^\d+f$/.test(text)) return Number(text.slice(0, -1));
+  const parts = text.split(":").map(Number);
+  if (!text || parts.some((part) => !(part >= 0))) return NaN;
   const seconds = parts.reduce((sum, part) => sum * 60 + part, 0);
   let low = 0, high = state.times.length - 1;
   while (low < high) {

@@ -90,9 +90,12 @@ export async function fetchThumb(frame) {
   if (thumbs.get(frame)) return;
   thumbs.set(frame, null);
   const image = await picture(`/api/thumb/${frame}`).catch(() => null);
-  if (image) {
+  if (!image) return;
+  if (thumbs.get(frame) === null) {
     thumbs.set(frame, image);
     draw();
+  } else {
+    image.close(); // another has come, or nobody wants it any more
   }
 }
 
@@ -145,14 +148,13 @@ function paintLanes(width, count, colour) {
       }
       const tall = Math.sqrt(area / largest) * (lane - 4);
       const doubtful = least < state.project.doubtful;
-      if (doubtful) {
-        context.fillStyle = colour.bad;
-        context.fillRect(n * wide, top, wide + 0.5, lane - 2);
-      }
       context.fillStyle = one.colour;
-      context.globalAlpha = doubtful ? 0.6 : 1;
+      context.globalAlpha = doubtful ? 0.45 : 1;
       context.fillRect(n * wide, top + lane - 2 - tall, wide + 0.5, tall);
       context.globalAlpha = 1;
+      if (!doubtful) continue;
+      context.fillStyle = colour.bad;
+      context.fillRect(n * wide, top, wide + 0.5, 5);
     }
   });
 }

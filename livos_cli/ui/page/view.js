@@ -14,9 +14,10 @@ let bitmap = null, bitmapFrame = -1, exact = false;
 let mask = null, maskFrame = -1;
 let marks = {}, marksFrame = -1;
 let zoom = 1, panX = 0, panY = 0; // of the fitted picture
-let drag = null, pointer = null, spaceHeld = false;
+let drag = null, pointer = null, spaceHeld = false, panned = false;
 let cross = null; // the keyboard's cursor, in the frame's pixels
-let loading = null, maskLoading = null, settle = 0;
+let loading = null, settle = 0;
+let asked = 0, shownMask = 0; // masks that were asked for, and the newest of those that came
 let acts = {};
 
 export function begin(handlers) {
@@ -154,8 +155,9 @@ function down(event) {
   } else if (state.tool === "click") {
     drag = { kind: "press", from, to: from, screen, on: event.button === 0 && !event.altKey };
   } else if (event.button === 0) {
-    drag = { kind: "stroke", path: [from], frame: state.frame };
+    drag = { kind: "stroke", path: [from] };
   }
+  if (drag) drag.frame = bitmapFrame; // what is seen, wherever tracking is
   event.preventDefault();
   draw();
 }
@@ -181,9 +183,10 @@ function move(event) {
 function up() {
   const done = drag;
   drag = null;
-  if (done?.kind === "press" && inside(done.from)) acts.click(...done.from, done.on);
-  if (done?.kind === "box") acts.box(sorted(done.from, done.to));
-  if (done?.kind === "stroke") acts.stroke(state.tool === "brush", radius(), done.path);
+  if (done?.kind === "press" && inside(done.from)) acts.click(done.frame, ...done.from, done.on);
+  if (done?.kind === "box") acts.box(done.frame, sorted(done.from, done.to));
+  if (done?.kind === "stroke") acts.stroke(done.frame, state.tool === "brush", radius(), done.path);
+  if (done?.kind === "pan") panned = true;
   draw();
 }
 
@@ -216,9 +219,12 @@ export function fit() {
   draw();
 }
 
+// Whether the picture was moved while Space was held is told when it is let go.
 export function holdSpace(held) {
+  if (held && !spaceHeld) panned = false;
   spaceHeld = held;
   canvas.style.cursor = held ? "grab" : "";
+  return panned;
 }
 
 // The keyboard's cursor, moved by pixels of the screen; null puts it away.
@@ -233,7 +239,7 @@ export function moveCross(dx, dy) {
 
 export function clickCross(on) {
   if (!cross) moveCross(0, 0);
-  acts.click(...cross, on);
+  acts.click(bitmapFrame, ...cross, on);
 }
 
 export function setMarks(told, frame) {
@@ -271,8 +277,12 @@ async function loadSmall(frame) {
   smallBusy = true;
   try {
     const [image, ids] = await Promise.all([picture(`/api/small/${frame}`), fetchMask(frame)]);
-    if (image && !(exact && bitmapFrame === state.frame)) put(image, frame, false);
-    if (image) putMask(ids, frame);
+    if (image && !(exact && bitmapFrame === state.frame)) {
+      put(image, frame, false);
+      putMask(ids, frame);
+    } else {
+      image?.close();
+    }
   } catch (error) {
     acts.failed(error);
   } finally {
@@ -289,7 +299,10 @@ async function loadExact() {
     const [image, ids] = await Promise.all([
       picture(`/api/frame/${frame}?w=${wanted()}`, mine.signal), fetchMask(frame),
     ]);
-    if (frame !== state.frame) return;
+    if (frame !== state.frame || mine.signal.aborted) {
+      image.close();
+      return;
+    }
     put(image, frame, true);
     putMask(ids, frame);
     acts.settled(frame);
@@ -301,17 +314,17 @@ async function loadExact() {
 // The masks of the frame that is shown have changed.
 export async function reloadMask() {
   const frame = state.frame;
-  maskLoading?.abort();
-  const mine = (maskLoading = new AbortController());
   try {
-    putMask(await fetchMask(frame, mine.signal), frame);
+    putMask(await fetchMask(frame), frame);
   } catch (error) {
-    if (error.name !== "AbortError") acts.failed(error);
+    acts.failed(error);
   }
 }
 
-async function fetchMask(frame, signal) {
-  return decode(await bytes(`/api/mask/${frame}?w=${wanted()}`, signal));
+async function fetchMask(frame) {
+  const number = ++asked;
+  const ids = decode(await bytes(`/api/mask/${frame}?w=${wanted()}`));
+  return { number, ...ids };
 }
 
 function put(image, frame, isExact) {
@@ -324,7 +337,11 @@ function put(image, frame, isExact) {
   draw();
 }
 
+// A mask that was asked for before one that is shown is older than it.
 function putMask(ids, frame) {
+  if (ids.number < shownMask && maskFrame === frame) return;
+  if (frame !== bitmapFrame && maskFrame === bitmapFrame) return;
+  shownMask = ids.number;
   mask = ids;
   maskFrame = frame;
   repaint();
