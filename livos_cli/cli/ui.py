@@ -40,9 +40,12 @@ def ui(
     video: Annotated[
         str,
         typer.Argument(
-            metavar="VIDEO|FOLDER", help="Video file, folder of images, or a project to open again."
+            metavar="VIDEO|FOLDER",
+            help="Video file, folder of images, a project to open again, or a folder of those to "
+            "choose from. [default: this folder]",
+            show_default=False,
         ),
-    ],
+    ] = ".",
     output: Annotated[
         Optional[Path],
         typer.Option(
@@ -154,7 +157,6 @@ def _check_packages() -> None:
 
 def _which(video: str, output: Path | None) -> tuple[str, Path]:
     """The video, and the folder of its project."""
-    from livos_cli.batch.discover import VIDEO_SUFFIXES
     from livos_cli.files.names import fitting
     from livos_cli.ui.project import PROJECT_FILE, video_of
     from livos_cli.video.address import Address
@@ -168,19 +170,41 @@ def _which(video: str, output: Path | None) -> tuple[str, Path]:
             raise UsageError(f"{path} is a project already", "remove -o")
         return video_of(path), path
     if path.is_dir() and not list_images(path):
-        inner = sorted(
-            p
-            for p in path.iterdir()
-            if (p / PROJECT_FILE).is_file() or p.suffix.lower() in VIDEO_SUFFIXES
-        )
-        hint = (
-            f"like livos ui {typed(inner[0])}" if inner else "give a video, or a folder of images"
-        )
-        raise InputError(f"{path} is neither a folder of images nor a project", hint)
+        return _which(_choose(path), output)
     address = Address.of(video)
     if not address.repeatable:
         raise UsageError(f"{video} cannot be read in any order", "save it to a file first")
     return video, output or path.resolve().parent / f"{fitting(address.stem)}.livos"
+
+
+def _choose(folder: Path) -> str:
+    """Which of a folder's videos and projects, asked where somebody can answer."""
+    from livos_cli.batch.discover import VIDEO_SUFFIXES
+    from livos_cli.ui.project import PROJECT_FILE
+
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if (path / PROJECT_FILE).is_file()
+        or (path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+    )
+    if not found:
+        raise InputError(
+            f"{folder} holds no images, no video and no project", "give a video: livos ui VIDEO"
+        )
+    if len(found) > 1 and not sys.stdin.isatty():
+        raise InputError(
+            f"{folder} holds {len(found)} videos and projects", f"livos ui {typed(found[0])}"
+        )
+    if len(found) == 1:
+        return str(found[0])
+    console = stderr_console()
+    for number, path in enumerate(found, start=1):
+        console.print(f"{number:3}  {path.name}")
+    number = typer.prompt("which one", type=int, err=True)
+    if not 1 <= number <= len(found):
+        raise UsageError(f"there is no {number}", f"give a number from 1 to {len(found)}")
+    return str(found[number - 1])
 
 
 def _warm_up(session: Session) -> None:

@@ -182,7 +182,12 @@ class Jobs:
         total = sum(self._missing(chain, one) for one in passes)
         pace = _Pace(total, lambda **news: self._tell("track", "runs", **news))
 
+        locked, came = session.project.settings.locked, dict[int, int]()
+
         def on_frame(number: int, row: Row) -> None:
+            if number in locked:  # what is in its mask cannot change; what is not may still come
+                meant = session.project.objects_of(number)
+                came.update((i, number) for i, _ in row.areas if i not in meant and i not in came)
             session.events.tell(
                 "frame", frame=number, areas=dict(row.areas), certainty=dict(row.certainty)
             )
@@ -198,7 +203,12 @@ class Jobs:
                 if not stop.is_set():
                     alike = tracking.run(video, one)
         session.tracked.forget({*chain.links, chain.back})
-        return {"frames": pace.done, "alike": alike, "seconds": round(pace.seconds, 1)}
+        return {
+            "frames": pace.done,
+            "alike": alike,
+            "seconds": round(pace.seconds, 1),
+            "came": [[object_id, frame] for object_id, frame in came.items()],
+        }
 
     def _missing(self, chain: Chain, one: Pass) -> int:
         low, high = sorted((one.first, one.last))

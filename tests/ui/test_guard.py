@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -218,10 +219,14 @@ def test_another_host_needs_a_token(video: Path, livos: Any) -> None:
     assert (done.returncode, "16 letters" in done.stderr) == (2, True)
 
 
-def test_what_is_no_video_is_said(tmp_path: Path, livos: Any) -> None:
+def test_what_is_no_video_is_said(video: Path, tmp_path: Path, livos: Any) -> None:
     done = livos("ui", tmp_path, "--no-browser")
     assert done.returncode == 1
-    assert "neither a folder of images nor a project" in done.stderr
+    assert "holds no images, no video and no project" in done.stderr
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(video, tmp_path / name)
+    done = livos("ui", tmp_path, "--no-browser")
+    assert (done.returncode, "holds 2 videos" in done.stderr) == (1, True)
     done = livos("ui", "-", "--no-browser")
     assert done.returncode == 2
     done = livos("ui", tmp_path / "no.mp4", "--no-browser")

@@ -249,7 +249,11 @@ async function jobNews(job) {
   if (job.state === "failed") say(job.hint ? `${job.error} — ${job.hint}` : job.error, true);
   if (job.state === "stopped") say(job.why);
   if (job.state === "done" && job.what === "track") {
-    if (job.alike !== null) say(`from frame ${job.alike} on the masks are what they were`);
+    if (job.came.length) {
+      const [id, frame] = job.came[0];
+      const name = state.project.objects.find((one) => one.id === id)?.name;
+      say(`${name} has come into the locked frame ${frame}: G there, if it is gone`, true);
+    } else if (job.alike !== null) say(`from frame ${job.alike} on the masks are what they were`);
     else say(job.frames ? `${job.frames} frames tracked in ${job.seconds} s` : "nothing was out of date");
   }
   if (!runs && job.state !== "idle") {
