@@ -32,7 +32,7 @@ class Pass:
 
     first: int
     last: int
-    until_alike: bool = False  # stop where the masks are what they were before
+    alike_from: int | None = None  # from this frame on, stop where masks are what they were before
 
 
 def plan(chain: Chain, tracked: Tracked, what: str, frame: int) -> list[Pass]:
@@ -41,8 +41,9 @@ def plan(chain: Chain, tracked: Tracked, what: str, frame: int) -> list[Pass]:
     Args:
         chain: of the project as it is.
         tracked: what is there already.
-        what: forward (from a frame on), backward (to the beginning), all, or update (from a frame's
-            key mask to the next one, or until the masks agree with what they were).
+        what: forward (to the end; what is missing before a frame is needed for those after it),
+            backward (to the beginning), all, or update (from a frame's key mask to the next one, or
+            until the masks agree with what they were).
         frame: where the user is.
     """
     passes = []
@@ -52,11 +53,11 @@ def plan(chain: Chain, tracked: Tracked, what: str, frame: int) -> list[Pass]:
             passes.append(Pass(max(missing), min(missing)))
     if what == "backward":
         return passes
-    first = chain.origin if what == "all" else max(chain.origin, min(frame, chain.end - 1))
-    end = chain.until(first) if what == "update" else chain.end
-    missing = [n for n in range(first, end) if not tracked.row(chain.at(n), n)]
+    here = max(chain.origin, min(frame, chain.end - 1))
+    end = chain.until(here) if what == "update" else chain.end
+    missing = [n for n in range(chain.origin, end) if not tracked.row(chain.at(n), n)]
     if missing:
-        passes.append(Pass(missing[0], missing[-1], until_alike=what == "update"))
+        passes.append(Pass(missing[0], missing[-1], here if what == "update" else None))
     return passes
 
 
@@ -133,7 +134,8 @@ class Tracking:
                 if number > one.last:
                     break
                 self.on_picture(number, rgb)
-                before = self._before(number) if one.until_alike else None
+                looks = one.alike_from is not None and number >= one.alike_from
+                before = self._before(number) if looks else None
                 decided = guide.step(number, rgb, matte=False)
                 if number - kept >= (LEAST if chain.until(number) == number + 1 else STATE_EVERY):
                     self.tracked.save_state(chain.at(number), number, tracker.state_dict())
@@ -142,7 +144,7 @@ class Tracking:
                 if self.stopped():
                     break
                 alike.append(before is not None and _alike(before, decided))
-                if one.until_alike and len(alike) == AGREE and all(alike):
+                if len(alike) == AGREE and all(alike):
                     return number
         return None
 
