@@ -334,6 +334,55 @@ def test_keyboard_alone(chromium: Any, shot: Any, tmp_path: Path) -> None:
     server.stop()
 
 
+def test_habits(chromium: Any, shot: Any, tmp_path: Path) -> None:
+    """Space plays, a time that is typed leaves the field, a name is changed, a range is seen."""
+    video, truth = shot
+    project = tmp_path / "project"
+    server = Server(video, "-o", project)
+    page = Page(chromium, server.address)
+    page.press(" ")
+    until(lambda: int(page.page.input_value("#frame")) > 3)
+    page.press(" ")
+    stopped = int(page.page.input_value("#frame"))
+    page.shows(stopped)
+    page.page.fill("#time", "1,2")
+    page.press("Enter")
+    page.shows(30)
+    page.click(*middle(truth[30] == 1))
+    until(lambda: (project / "masks" / "00030.png").exists())
+    page.press("l")  # not into the field
+    page.said("frame 30 is locked")
+    page.page.fill("#time", "9:00")
+    page.press("Enter")
+    page.said("the last frame is 59, at 0:02.36")
+    page.page.fill("#frame", "x")
+    page.press("Enter")
+    page.said("a frame is a whole number")
+
+    name = page.page.locator("#objects .name")
+    name.dblclick()
+    page.page.keyboard.type("ball")
+    page.press("Enter")
+    until(lambda: '"ball"' in (project / "project.json").read_text())
+    page.press("h")  # a key of the page again, not a letter of the name
+    until(lambda: '"visible": false' in (project / "project.json").read_text())
+
+    page.go(10)
+    page.press("i")
+    page.go(39)
+    page.press("o")
+    page.page.locator("#range", has_text="0:00.40 to 0:01.56, 30 frames").wait_for()
+    page.go(45)
+    page.press("t")
+    page.said("frame 45 is outside of the range, 10 to 39")
+    page.press("i")
+    page.said("that is after Out")
+    page.page.click("#whole")
+    page.page.wait_for_selector("#whole", state="hidden")
+    page.close()
+    server.stop()
+
+
 def test_names_for_screen_readers(chromium: Any, shot: Any, tmp_path: Path) -> None:
     server = Server(shot[0], "-o", tmp_path / "project")
     page = Page(chromium, server.address)

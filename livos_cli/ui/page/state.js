@@ -83,6 +83,7 @@ export function frameAt(typed) {
   if (!text || parts.some((part) => !(part >= 0))) return NaN;
   const seconds = parts.reduce((sum, part) => sum * 60 + part, 0);
   let low = 0, high = state.times.length - 1;
+  if (seconds > state.times[high] + 1) return high + 1; // past the end
   while (low < high) {
     const middle = (low + high + 1) >> 1;
     if (state.times[middle] <= seconds + 0.0055) low = middle;
