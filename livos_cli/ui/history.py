@@ -147,26 +147,41 @@ class History:
                     f"{name} was changed by another program since",
                     "it stays as it is; go on from here",
                 )
-        self._done = done
-        self._note("after" if after else "before")
-        self._apply(step, after=after)
+        was, self._done = self._done, done
+        try:
+            self._note("after" if after else "before")
+            self._apply(step, after=after)
+        except LivosError:
+            self._done = was
+            with contextlib.suppress(LivosError):
+                self._apply(step, after=not after)
+                self._note()
+            raise
         self._note()
 
     def _apply(self, step: Step, *, after: bool) -> None:
         for name, pair in step.files.items():
             path, digest = self._place(name), pair[after]
-            if digest is None:
-                path.unlink(missing_ok=True)
-                continue
+            data = None if digest is None else self._blob(digest)
             try:
-                data = (self._blobs / digest).read_bytes()
+                if data is None:
+                    path.unlink(missing_ok=True)
+                    continue
+                path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise InputError(
-                    f"{self._blobs / digest} cannot be read ({error.strerror})",
-                    f"remove {self._journal}: only undo is lost",
+                raise OutputError(
+                    f"cannot write {path} ({error.strerror})", "is the folder yours?"
                 ) from None
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
+
+    def _blob(self, digest: str) -> bytes:
+        try:
+            return (self._blobs / digest).read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"{self._blobs / digest} cannot be read ({error.strerror})",
+                f"remove {self._journal}: only undo is lost",
+            ) from None
 
     def _place(self, name: str) -> Path:
         """Where a file is. Raises OutputError where a link leads out of the project."""
@@ -177,10 +192,15 @@ class History:
         return path
 
     def _read(self, name: str) -> bytes | None:
+        path = self._place(name)
         try:
-            return self._place(name).read_bytes()
+            return path.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror})", "is it yours to read?"
+            ) from None
 
     def keep(self, content: bytes) -> Kept:
         """Put content aside, for `change`.

@@ -72,6 +72,7 @@ class Jobs:
             raise UsageError(f"tracking '{what}'", f"it is one of {', '.join(WHAT)}")
         self._session.check_frame(frame)
         with self._session.changing:  # a change comes before, or stops it
+            self._check_idle()
             work = self._plan(what, frame)
             self._start("track", lambda stop: self._track(*work, stop))
 
@@ -114,10 +115,13 @@ class Jobs:
             raise UsageError("an export runs", "stop it first, or wait for it")
         self.stop("stopped, for a mask was changed")
 
+    def _check_idle(self) -> None:
+        if self.running is not None:
+            raise UsageError("something runs already", "stop it first, or wait for it")
+
     def _start(self, kind: str, work: Callable[[threading.Event], dict[str, Any]]) -> None:
         with self._lock:
-            if self.running is not None:
-                raise UsageError("something runs already", "stop it first, or wait for it")
+            self._check_idle()
             stop = threading.Event()
             thread = threading.Thread(
                 target=self._run, args=(kind, work, stop), name=f"livos-{kind}", daemon=True
@@ -158,7 +162,11 @@ class Jobs:
     def _plan(self, what: str, frame: int) -> tuple[Chain, list[Pass], tuple[Drop, ...]]:
         session = self._session
         with session.changing:
-            session.project.refresh()
+            project = session.project
+            before = project.keys, project.settings
+            project.refresh()
+            if before != (project.keys, project.settings):
+                session.tell_change(None)
             chain = session.chain()
             if chain is None:
                 raise UsageError("there is no mask to track yet", "click an object first")

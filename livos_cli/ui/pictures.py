@@ -67,7 +67,7 @@ class Pictures:
         self._changed = threading.Condition()  # of what follows
         self._playhead, self._paused, self._closed = -1, False, False
         self._thumbs: deque[int] = deque(maxlen=THUMBS)  # that are wanted
-        self._damaged: set[int] = set()
+        self._damaged: set[int] = set()  # of which there is no small picture to be had
         self._thread = threading.Thread(target=self._work, name="livos-small", daemon=True)
         self._thread.start()
 
@@ -100,7 +100,7 @@ class Pictures:
 
     def take(self, number: int, rgb: np.ndarray) -> None:
         """Make a small picture of a frame that somebody has decoded."""
-        if number in self._small or self._closed:
+        if number in self._small or number in self._damaged or self._closed:
             return
         rows = rgb.shape[0]
         width = None if rows <= SMALL else round(rgb.shape[1] * SMALL / rows)
@@ -109,8 +109,9 @@ class Pictures:
             path = self._path(number)
             with replacing(path) as temporary, create(temporary) as file:
                 file.write(data)
-        except OSError:
-            return  # a full disk: the page shows exact frames alone
+        except OSError:  # a full disk: the page shows exact frames alone
+            self._damaged.add(number)
+            return
         with self._changed:
             self._small[number] = len(data)
             self._bytes += len(data)
@@ -140,6 +141,7 @@ class Pictures:
             with replacing(self._thumb_path(number)) as temporary, create(temporary) as file:
                 file.write(encode(shrink(np.ascontiguousarray(rgb), width), SMALL_QUALITY))
         except OSError:
+            self._damaged.add(number)
             return
         self._on_thumb(number)
 

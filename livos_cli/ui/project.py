@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -258,29 +258,39 @@ class Project:
 
     def undo(self) -> Step | None:
         """The step that was undone; None if there is none."""
-        return self._moved(self.history.undo())
+        return self._moved(self.history.undoable, self.history.undo)
 
     def redo(self) -> Step | None:
         """The step that was done again; None if there is none."""
-        return self._moved(self.history.redo())
+        return self._moved(self.history.redoable, self.history.redo)
 
-    def _moved(self, step: Step | None) -> Step | None:
-        if step is not None:
+    def _moved(self, step: Step | None, move: Callable[[], Step | None]) -> Step | None:
+        if step is None:
+            return None
+        try:
+            return move()
+        finally:
             self.settings = self._read_settings(self.settings.video)
             self.reload(step.files)
-        return step
 
     def refresh(self) -> None:
         """Take note of key masks that another program has written, changed or removed."""
-        there = {path: path.stat() for path in list_images(self.masks)}
-        names = {self._number(path) for path in there}
-        for frame in [frame for frame in self._known if frame not in names]:
+        seen: dict[str, tuple[int, int]] = {}
+        numbers = set()
+        for path in list_images(self.masks):
+            try:
+                found = path.stat()
+                seen[path.name] = found.st_mtime_ns, found.st_size
+                numbers.add(number := self._number(path))
+                if number not in self._known or self._seen.get(path.name) != seen[path.name]:
+                    self._read_key(path)
+            except OSError as error:
+                raise InputError(
+                    f"{path} cannot be read ({error.strerror})", "is it a broken link?"
+                ) from None
+        for frame in [frame for frame in self._known if frame not in numbers]:
             self._known.pop(frame)
-        for path, found in there.items():
-            seen = (found.st_mtime_ns, found.st_size)
-            if self._seen.get(path.name) != seen:
-                self._read_key(path)
-                self._seen[path.name] = seen
+        self._seen = seen
         self._add_unknown()
 
     def reload(self, files: Mapping[str, object]) -> None:
@@ -290,11 +300,10 @@ class Project:
                 self._read_key(self.folder / name)
         self._add_unknown()
 
-    def with_object(self, name: str = "") -> tuple[Settings, Object]:
-        """Settings with one object more, of the next id that is free."""
+    def with_object(self, name: str = "", used: Iterable[int] = ()) -> tuple[Settings, Object]:
+        """Settings with one object more, of the next id that is free, and none that was used."""
         taken = {one.id for one in self.settings.objects}
-        # Not one that was removed, if there is another: old results may still have it.
-        new = max(taken, default=0) + 1
+        new = max([0, *taken, *used]) + 1  # old results may still have what was removed
         free = [new] if new < 256 else [i for i in range(1, 256) if i not in taken]
         if not free:
             raise UsageError("there are 255 objects already", "remove one first")

@@ -148,7 +148,7 @@ class Session(OpenProject):
     def add_object(self, name: str = "") -> Object:
         """One object more."""
         with self.changing:
-            settings, new = self.project.with_object(name)
+            settings, new = self.project.with_object(name, self.tracked.objects())
             self.changed(f"add {new.name}", settings=settings)
             return new
 
@@ -267,11 +267,9 @@ class Session(OpenProject):
             whole = limits == (0, self.count)
             settings = replace(self.project.settings, range=None if whole else limits)
             what: dict[str, Any] = {"settings": settings}
-            keys = self.project.keys
-            if first not in keys and any(frame < first for frame in keys):
-                ids = self.ids(first)
-                if ids.any():
-                    what["masks"] = [(first, ids)]
+            keys, moved = self.project.keys, first != self.limits[0]
+            if moved and first not in keys and self._up_to_date(first):
+                what["masks"] = [(first, self.ids(first))]
             self.changed("range", frame=None, **what)
             inner = [n for n in self.project.keys if first <= n < end]
             there = {i for n in inner for i in self.project.objects_of(n)}
@@ -280,7 +278,15 @@ class Session(OpenProject):
                 for one in settings.objects
                 if one.id not in there and any(one.id in self.project.objects_of(n) for n in keys)
             ]
-            return f"no mask in this range: {', '.join(lost)}" if lost else None
+            if not lost:
+                return None
+            return f"no mask in this range: {', '.join(lost)}; track to where it begins first"
+
+    def _up_to_date(self, frame: int) -> bool:
+        """Whether a frame has a result of the masks as they are."""
+        chain = self.chain()
+        inside = chain is not None and chain.first <= frame < chain.end
+        return inside and chain is not None and self.tracked.row(chain.at(frame), frame) is not None
 
     def load_mask(self, frame: int, name: str, data: bytes) -> list[str]:
         """A mask of another tool for a frame, in any form that `-m` takes; what is to be said."""

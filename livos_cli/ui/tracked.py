@@ -85,6 +85,13 @@ class Tracked:
         with self._lock:
             return set(self._rows.get(link, ()))
 
+    def objects(self) -> set[int]:
+        """Ids in any result."""
+        with self._lock:
+            return {
+                i for rows in self._rows.values() for row in rows.values() for i, _ in row.areas
+            }
+
     def newest(self, frame: int, link: str | None) -> str | None:
         """The link of a frame's result to be shown: the present one's, else the newest there is."""
         if link is not None and self.row(link, frame) is not None:

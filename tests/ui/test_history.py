@@ -165,6 +165,33 @@ def test_what_cannot_be_written_leaves_all_as_it_was(
     assert content(tmp_path) == {}
 
 
+@pytest.mark.parametrize("fails_at", [B, "history.json"])
+def test_undo_that_cannot_be_written_is_not_done(
+    fails_at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = opened(tmp_path)
+    history.change("one", None, {A: b"1", B: b"1"})
+    history.change("two", None, {A: b"2", B: b"2"})
+    real, left = module.write_whole, 1
+
+    def full(path: Path, data: bytes) -> None:
+        nonlocal left
+        if path == tmp_path / B or path.name == fails_at == "history.json":
+            left -= 1
+            if left == 0:
+                raise OutputError("the disk is full")
+        real(path, data)
+
+    monkeypatch.setattr(module, "write_whole", full)
+    with pytest.raises(OutputError):
+        history.undo()
+    assert content(tmp_path) == {A: b"2", B: b"2"}
+    assert history.undoable is not None
+    assert history.undoable.label == "two"
+    history.undo()
+    assert content(tmp_path) == {A: b"1", B: b"1"}
+
+
 def test_any_label_can_be_read_back(tmp_path: Path) -> None:
     history = opened(tmp_path)
     history.change("mask Screenshot 9.41\u202fAM.png" + "x" * 500, None, {A: b"1"})

@@ -131,8 +131,8 @@ def test_an_object_that_was_removed_leaves_nothing_to_a_new_one(
     begun(opened, truth)
     opened.remove_object(1)
     assert set(np.unique(opened.ids(0))) == {0, 2}
-    assert opened.add_object().id == 3
     assert set(opened.marks(0)) == {2}
+    assert opened.add_object().id == 3
     opened.undo()
     opened.undo()
     assert set(np.unique(opened.ids(0))) == {0, 1, 2}
@@ -154,7 +154,7 @@ def test_the_last_pixels_of_what_is_tracked_are_not_erased(opened: Session, shot
 
 
 @pytest.mark.slow
-def test_a_mask_of_another_program_is_noticed(opened: Session, shots: Any) -> None:
+def test_a_mask_of_another_program_is_noticed(opened: Session, shots: Any, tmp_path: Path) -> None:
     truth = shots[1]
     begun(opened, truth)
     jobs = Jobs(opened)
@@ -163,8 +163,14 @@ def test_a_mask_of_another_program_is_noticed(opened: Session, shots: Any) -> No
     path.write_bytes(encode_index_png(truth[10]))
     assert work(jobs, "all")["frames"] == FRAMES - 10
     assert 10 in opened.project.keys
-    path.unlink()
+    aside = path.rename(tmp_path / "aside.png")
     assert work(jobs, "all")["frames"] == 0, "what was known before that mask is known again"
+    aside.rename(path)
+    assert work(jobs, "all")["frames"] == 0
+    assert 10 in opened.project.keys
+    (opened.project.masks / "00011.png").symlink_to(tmp_path / "nothing")
+    with pytest.raises(InputError, match="is it a broken link"):
+        jobs.track("all", 0)
 
 
 @pytest.mark.slow
@@ -184,9 +190,20 @@ def test_a_range_goes_on_with_what_is_tracked(opened: Session, shots: Any) -> No
     assert opened.limits == (0, FRAMES)
 
 
+@pytest.mark.slow
+def test_what_is_out_of_date_is_made_no_key_mask(opened: Session, shots: Any) -> None:
+    begun(opened, shots[1])
+    work(Jobs(opened), "forward")
+    opened.drop(10, 2)
+    assert opened.set_range((20, 35)) is not None
+    assert list(opened.project.keys) == [0]
+
+
 def test_a_range_without_an_objects_mask_says_so(opened: Session, shots: Any) -> None:
     begun(opened, shots[1])
-    assert opened.set_range((5, 30)) == "no mask in this range: object 1, object 2"
+    assert opened.set_range((5, 30)) == (
+        "no mask in this range: object 1, object 2; track to where it begins first"
+    )
 
 
 @pytest.mark.slow

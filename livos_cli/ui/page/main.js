@@ -52,10 +52,15 @@ function seek(frame, scrubbing = false) {
 function move(frame, scrubbing) {
   const last = state.project.frames - 1;
   state.frame = Math.min(last, Math.max(0, frame));
-  if (document.activeElement !== by("frame")) by("frame").value = state.frame;
-  if (document.activeElement !== by("time")) by("time").value = clock(state.times[state.frame] ?? 0);
+  fillFields();
   view.show(state.frame, scrubbing);
   refresh();
+}
+
+// Where somebody types, nothing is overwritten.
+function fillFields() {
+  if (document.activeElement !== by("frame")) by("frame").value = state.frame;
+  if (document.activeElement !== by("time")) by("time").value = clock(state.times[state.frame] ?? 0);
 }
 
 function refresh() {
@@ -133,6 +138,7 @@ function jumpTo(places, way, nothing) {
 // On the object that is chosen now, whenever it is done; the first one is made when it is wanted.
 function mark(name, frame, body) {
   const chosen = state.object;
+  following = false;
   if (frame !== state.frame) seek(frame);
   act(async () => {
     let object = chosen ?? state.object;
@@ -278,6 +284,7 @@ async function load() {
     await jobNews(told.job);
     const from = new URLSearchParams(location.hash.slice(1)).get("frame");
     seek(first ? Number(from) || told.keys[0] || 0 : state.frame);
+    following = state.job === "track" && by("follow").checked;
   } catch (error) {
     failed(error);
   }
@@ -328,7 +335,7 @@ function onKey(event) {
     const step = (arrow[0] || -arrow[1]) * (event.shiftKey ? 10 : 1);
     seek(state.frame + step, event.repeat);
   } else if (key === "Enter" && !button) view.clickCross(!event.shiftKey);
-  else if (key === " " && !button) view.holdSpace(true);
+  else if (key === " " && !button) view.holdSpace();
   else if (event.shiftKey && key === "t") track("all");
   else if (event.shiftKey && key === "b") track("backward");
   else if (/^[1-9]$/.test(key)) {
@@ -342,12 +349,15 @@ function onKey(event) {
 function wire() {
   document.addEventListener("keydown", onKey);
   document.addEventListener("keyup", (event) => {
+    const tapped = event.key === " " && view.letGoOfSpace();
     if (!state.project || typing(event) || document.querySelector("dialog[open]")) return;
     const button = event.target.tagName === "BUTTON" || event.target.type === "checkbox";
-    if (event.key === " " && !button && !view.holdSpace(false)) play();
+    if (tapped && !button) play();
     if (event.key in ARROWS && !event.ctrlKey && event.target.type !== "range") move(state.frame, false);
   });
   for (const tool of ["click", "brush", "eraser"]) by(`tool-${tool}`).onclick = () => pickTool(tool);
+  window.addEventListener("blur", view.letGoOfSpace);
+  by("follow").onchange = () => (following = by("follow").checked && state.job === "track");
   by("brush-size").oninput = (event) => { state.brush = Number(event.target.value); view.draw(); };
   for (const [what, id] of Object.entries(TRACKED)) by(id).onclick = () => track(what);
   const buttons = {
@@ -358,13 +368,20 @@ function wire() {
   };
   for (const [id, what] of Object.entries(buttons)) by(id).onclick = what;
   const field = (id, read, wrong) => {
+    let before = "";
+    by(id).onfocus = () => (before = by(id).value);
     by(id).onkeydown = (event) => {
-      if (event.key === "Escape") by(id).value = ""; // nothing was typed
+      if (event.key === "Escape") by(id).value = before;
       if (event.key === "Enter" || event.key === "Escape") by("view").focus();
     };
     by(id).onblur = () => {
+      if (!state.project) return;
       const text = by(id).value;
-      const frame = text.trim() ? read(text) : state.frame;
+      if (text === before || !text.trim()) {
+        fillFields();
+        return;
+      }
+      const frame = read(text);
       const last = state.project.frames - 1;
       if (Number.isNaN(frame)) say(wrong, true);
       else if (frame > last) say(`the last frame is ${last}, at ${clock(state.times[last])}`, true);

@@ -12,6 +12,7 @@ const SAME = 4; // pixels of the screen: a shorter drag is a click
 
 let bitmap = null, bitmapFrame = -1, exact = false;
 let mask = null, maskFrame = -1;
+let later = null;
 let marks = {}, marksFrame = -1;
 let zoom = 1, panX = 0, panY = 0; // of the fitted picture
 let drag = null, pointer = null, spaceHeld = false, panned = false;
@@ -219,12 +220,18 @@ export function fit() {
   draw();
 }
 
-// Whether the picture was moved while Space was held is told when it is let go.
-export function holdSpace(held) {
-  if (held && !spaceHeld) panned = false;
-  spaceHeld = held;
-  canvas.style.cursor = held ? "grab" : "";
-  return panned;
+export function holdSpace() {
+  if (!spaceHeld) panned = false;
+  spaceHeld = true;
+  canvas.style.cursor = "grab";
+}
+
+// Whether Space was held, and the picture not moved meanwhile.
+export function letGoOfSpace() {
+  const tapped = spaceHeld && !panned;
+  spaceHeld = false;
+  canvas.style.cursor = "";
+  return tapped;
 }
 
 // The keyboard's cursor, moved by pixels of the screen; null puts it away.
@@ -339,8 +346,12 @@ function put(image, frame, isExact) {
 
 // A mask that was asked for before one that is shown is older than it.
 function putMask(ids, frame) {
+  if (later?.frame === frame && later.ids.number > ids.number) ids = later.ids;
   if (ids.number < shownMask && maskFrame === frame) return;
-  if (frame !== bitmapFrame && maskFrame === bitmapFrame) return;
+  if (frame !== bitmapFrame && maskFrame === bitmapFrame) {
+    later = { frame, ids }; // its picture is on its way
+    return;
+  }
   shownMask = ids.number;
   mask = ids;
   maskFrame = frame;
