@@ -27,6 +27,7 @@ from livos_cli.ui.open_project import OpenProject, shown
 from livos_cli.ui.project import Object
 from livos_cli.ui.tracked import Row
 from livos_cli.ui.tracking import Pass, Tracking, plan
+from livos_cli.weights.registry import DEFAULT
 
 __all__ = ["Jobs", "command"]
 
@@ -53,7 +54,7 @@ class Jobs:
         self._session = session
         self._lock = threading.Lock()
         self._job: _Job | None = None
-        self.last: dict[str, Any] = {"kind": "job", "state": "idle"}
+        self.last: dict[str, Any] = {"what": None, "state": "idle"}
         session.before_change = self.make_way
 
     @property
@@ -189,7 +190,6 @@ class Jobs:
         keys = tuple(n for n in session.project.keys if chain.first <= n < chain.end)
         total = sum(self._missing(chain, one) for one in passes)
         pace = _Pace(total, lambda **news: self._tell("track", "runs", **news))
-
         locked, came = session.project.settings.locked, dict[int, int]()
 
         def on_frame(number: int, row: Row) -> None:
@@ -329,7 +329,7 @@ def command(session: OpenProject, chain: Chain, output: RunOptions) -> str:
     if "overlay" in output.save:
         words += ["--palette", output.look.palette]
     for option, value, usual in (
-        ("--weights", network.weights, "lite"),
+        ("--weights", network.weights, DEFAULT),
         ("--device", network.device, "auto"),
         ("--precision", network.precision, "auto"),
         ("--max-size", network.max_size, None),
