@@ -154,9 +154,10 @@ class _Page:
         path = body.get("path")
         if not isinstance(path, list) or not 1 <= len(path) <= 20_000:
             raise UsageError("a stroke without a way", "")
-        points = tuple(
-            (_Wanted({"x": x}).number("x"), _Wanted({"y": y}).number("y")) for x, y in path
-        )
+        if not all(isinstance(pair, list) and len(pair) == 2 for pair in path):
+            raise UsageError("a stroke's way is x and y of its points", "")
+        ways = (_Wanted({"x": x, "y": y}) for x, y in path)
+        points = tuple((one.number("x"), one.number("y")) for one in ways)
         stroke = Stroke(get.flag("on"), get.number("radius"), points)
         return {"said": session.stroke(get.whole("frame"), get.whole("object"), stroke)}
 
@@ -238,8 +239,8 @@ def _answered(answer: Answer) -> Response:
 
 def _refused(error: LivosError) -> Response:
     """An error that the user can mend: one line, and what to do."""
-    told = {"error": error.message, "hint": error.hint}
-    told["exists"] = str(isinstance(error, OutputError) and "exists already" in error.message)
+    exists = isinstance(error, OutputError) and "exists already" in error.message
+    told = {"error": error.message, "hint": error.hint, "exists": exists}
     return JSONResponse(told, 409, headers=FRESH)
 
 
@@ -260,13 +261,14 @@ def make_app(session: Session, jobs: Jobs) -> Starlette:
         async def answer(request: Request) -> Response:
             try:
                 body = json.loads(await _body(request) or b"{}")
-                if not isinstance(body, dict):
-                    raise UsageError("no such request", "")
+            except (ValueError, RecursionError):
+                body = None
+            if not isinstance(body, dict):
+                return Response("no such request", 400)
+            try:
                 return _answered(await run_in_threadpool(function, body))
             except LivosError as error:
                 return _refused(error)
-            except (ValueError, TypeError, RecursionError):
-                return Response("no such request", 400)
 
         return answer
 

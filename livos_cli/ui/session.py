@@ -28,6 +28,8 @@ class Session(OpenProject):
         """A point on an object, or not on it; what is to be said of it."""
         with self.changing:
             self._check_open(frame, object_id)
+            if on:
+                self._check_free(frame, x, y)
             marks = self.marks(frame)
             own = marks.get(object_id, Marks()).with_point(x, y, on)
             mask = self._find(frame, object_id, own, marks)
@@ -71,6 +73,13 @@ class Session(OpenProject):
             raise UsageError(f"{self._called(object_id)} is locked", "unlock it in the list")
         if frame in self.project.settings.locked:
             raise UsageError(f"frame {frame} is locked", "press L to unlock it")
+
+    def _check_free(self, frame: int, x: float, y: float) -> None:
+        """Raises UsageError where a point would have to take what is locked."""
+        row, column = min(int(y), self.info.height - 1), min(int(x), self.info.width - 1)
+        there = int(self.ids(frame)[row, column]) if row >= 0 and column >= 0 else 0
+        if any(one.id == there and one.locked for one in self.project.settings.objects):
+            raise UsageError(f"that is {self._called(there)}, which is locked", "unlock it first")
 
     def _called(self, object_id: int) -> str:
         return self.project.settings.object(object_id).name

@@ -169,6 +169,7 @@ def test_nothing_but_the_page_is_there(server: Server, cookie: str, path: str) -
         ("click", {"frame": 10, "object": 1, "x": 1, "y": 2, "on": True}),
         ("stroke", {"frame": 0, "object": 1, "on": True, "radius": 1e9, "path": [[1, 1]]}),
         ("stroke", {"frame": 0, "object": 1, "on": True, "radius": 3, "path": []}),
+        ("stroke", {"frame": 0, "object": 1, "on": True, "radius": 3, "path": [1, [2]]}),
         ("box", {"frame": 0, "object": 1, "x0": 5, "y0": 5, "x1": 5, "y1": 9}),
         ("edit_object", {"object": 1, "colour": "red"}),
         ("edit_object", {"object": 1, "name": "\u0007"}),

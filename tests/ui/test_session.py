@@ -345,6 +345,8 @@ def test_a_locked_object_keeps_its_pixels(opened: Session, shots: Any) -> None:
     assert np.array_equal(opened.ids(0) == 2, kept)
     with pytest.raises(UsageError, match="is locked"):
         opened.click(0, 2, 5.0, 5.0, True)
+    with pytest.raises(UsageError, match="that is object 2, which is locked"):
+        opened.click(0, 1, *middle(kept), True)
 
 
 @pytest.mark.slow

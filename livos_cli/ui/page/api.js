@@ -3,7 +3,7 @@
 export class Refused extends Error {
   constructor(told) {
     super(told.hint ? `${told.error} — ${told.hint}` : told.error);
-    this.exists = told.exists === "True";
+    this.exists = told.exists;
   }
 }
 
