@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -34,7 +31,6 @@ __all__ = [
     "Weights",
     "as_cell",
     "check_free",
-    "command",
     "human",
     "one_of",
     "printable",
@@ -43,7 +39,6 @@ __all__ = [
     "stderr_console",
     "stdout_console",
     "terms_line",
-    "typed",
     "warn",
 ]
 
@@ -224,18 +219,6 @@ def terms_line(weights: str, terms: str | None) -> str | None:
     if not forbids_commerce(terms):
         return None
     return f"the weights {weights} are not for commercial use: {terms}"
-
-
-def command(*words: object) -> str:
-    """A command that can be copied into a shell; see `typed` for paths."""
-    if os.name == "nt":
-        return subprocess.list2cmdline([str(word) for word in words])
-    return shlex.join(str(word) for word in words)
-
-
-def typed(path: str | Path) -> str:
-    """A path as an argument that is not taken for an option."""
-    return f"./{path}" if str(path).startswith("-") and str(path) != "-" else str(path)
 
 
 def human(count: int | None) -> str:

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from livos_cli.cli.common import command, short, typed
+from livos_cli.cli.common import short
+from livos_cli.files.typed import command, typed
 
 if TYPE_CHECKING:
     from livos_cli.pipeline.report import Report

@@ -16,14 +16,13 @@ from livos_cli.cli.common import (
     Overwrite,
     Quiet,
     check_free,
-    command,
     say,
     short,
     stderr_console,
-    typed,
     warn,
 )
 from livos_cli.cli.hints import GivenHints
+from livos_cli.files.typed import command, typed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -361,16 +360,17 @@ def _find(rgb: np.ndarray, hints: dict[int, Hints]) -> Iterator[tuple[int, np.nd
         return
     from dataclasses import replace
 
-    from livos_cli.interactive.clicks import ClickPredictor, doubt_found, find_object
+    from livos_cli.interactive.clicks import (
+        ClickPredictor,
+        doubt_found,
+        find_object,
+        load_networks,
+    )
     from livos_cli.masks.hints import check_hints
-    from livos_cli.weights.clicks import load_clicks
-    from livos_cli.weights.load import load_model
 
     for own in hints.values():
         check_hints(own, *rgb.shape[:2])
-    net = load_clicks()
-    model = load_model(net.config.encoder, device="cpu", precision="fp32")
-    predictor = ClickPredictor(model, net, rgb)
+    predictor = ClickPredictor(*load_networks(), rgb)
     for object_id, own in hints.items():
         others = [p for other, its in hints.items() if other != object_id for p in its.inside]
         found = find_object(predictor, replace(own, outside=(*own.outside, *others)))

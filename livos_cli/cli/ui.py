@@ -18,9 +18,9 @@ from livos_cli.cli.common import (
     Quiet,
     Weights,
     stderr_console,
-    typed,
 )
 from livos_cli.errors import InputError, UsageError
+from livos_cli.files.typed import typed
 from livos_cli.weights.registry import DEFAULT
 
 if TYPE_CHECKING:
@@ -148,11 +148,10 @@ def _check_address(host: str, token: str | None) -> None:
 
 def _check_packages() -> None:
     try:
-        import starlette
+        import starlette.applications  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError:
         raise UsageError("livos ui needs more packages", "pip install 'livos[ui]'") from None
-    assert starlette is not None
 
 
 def _which(video: str, output: Path | None) -> tuple[str, Path]:

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from livos_cli.cli.common import command, typed
 from livos_cli.errors import UsageError
+from livos_cli.files.typed import command, typed
 
 __all__ = ["explained", "no_mask"]
 

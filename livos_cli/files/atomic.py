@@ -28,6 +28,7 @@ __all__ = [
     "is_mine",
     "make_own_folder",
     "open_own",
+    "put",
     "read_own",
     "remove_empty",
     "remove_leftovers",
@@ -250,6 +251,16 @@ def write_whole(path: Path, data: bytes) -> None:
         OutputError: it cannot be written.
     """
     with whole(path) as file:
+        file.write(data)
+
+
+def put(path: Path, data: bytes) -> None:
+    """Like `write_whole` without waiting for the disk: for what can be made again.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with replacing(path) as temporary, create(temporary) as file:
         file.write(data)
 
 

@@ -17,8 +17,10 @@ from livos_cli.network.clicks import ClickFeatures, ClickNet, draw_guides, trunk
 from livos_cli.network.layers import area_average
 from livos_cli.network.livos import STRIDE, LiVOS
 from livos_cli.tracker.resize import downsample_image
+from livos_cli.weights.clicks import load_clicks
+from livos_cli.weights.load import load_model
 
-__all__ = ["ClickPredictor", "doubt_found", "find_object", "hold_points"]
+__all__ = ["ClickPredictor", "doubt_found", "find_object", "hold_points", "load_networks"]
 
 REACH = 1 / 160  # of the frame's shorter side: how far around it a point decides
 SLACK = 0.08  # of a box's sides: an object may reach so far beyond it
@@ -61,6 +63,12 @@ class _View:
         left, top, right, bottom = self.window
         rows, columns = self.size
         return (x - left) * columns / (right - left), (y - top) * rows / (bottom - top)
+
+
+def load_networks() -> tuple[LiVOS, ClickNet]:
+    """What `ClickPredictor` needs beside a frame: the built-in click network and its encoder."""
+    net = load_clicks()
+    return load_model(net.config.encoder, device="cpu", precision="fp32"), net
 
 
 class ClickPredictor:

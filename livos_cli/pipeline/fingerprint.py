@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from livos_cli.network.livos import LiVOS
 from livos_cli.options import RunOptions, SegmentOptions
 from livos_cli.version import VERSION
 from livos_cli.video.address import Address
@@ -18,7 +19,7 @@ KEYS = {"latency_first": "latest"}
 SAME = {"cuda_graphs": False}  # fields that change no result, by what digests have of them
 RESULTS = 3  # how results are kept on disk: those of another livos are not read
 
-__all__ = ["of_mask", "of_run", "of_settings", "of_source", "stamp_of"]
+__all__ = ["exactly", "of_mask", "of_run", "of_settings", "of_source", "stamp_of"]
 
 
 def of_source(video: Path) -> str:
@@ -69,6 +70,14 @@ def of_run(inputs: str, options: SegmentOptions, weights: str, *, matte: bool, e
     # Until a file is damaged, it makes no difference whether that would be taken.
     same = replace(options, allow_truncated=False)
     return _digest([VERSION, RESULTS, inputs, _facts(same), weights, matte, exact])
+
+
+def exactly(model: LiVOS) -> str:
+    """What of a network changes the numbers, beside its weights: for `of_run`."""
+    exact = f"{model.device.type} {model.dtype}"
+    if model.precision not in str(model.dtype):  # another program computes
+        exact += f" {model.precision}"
+    return exact
 
 
 def _facts(options: SegmentOptions | RunOptions) -> dict[str, Any]:

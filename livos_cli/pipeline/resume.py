@@ -13,7 +13,7 @@ from livos_cli.network.livos import LiVOS
 from livos_cli.options import Checkpointing, SegmentOptions
 from livos_cli.outputs.formats import Stdout
 from livos_cli.pipeline.checkpoint import Checkpoint
-from livos_cli.pipeline.fingerprint import of_mask, of_run, of_source
+from livos_cli.pipeline.fingerprint import exactly, of_mask, of_run, of_source
 from livos_cli.pipeline.propagate import Masks
 from livos_cli.tracker.tracker import Tracker
 from livos_cli.video.source import SourceInfo
@@ -34,11 +34,8 @@ def open_checkpoint(
     """The checkpoint of a run, and its lock. Raises OutputError as `Checkpoint` does."""
     folder = checkpoint_folder(dict(paths))
     assert folder is not None
-    exact = f"{model.device.type} {model.dtype}"
-    if model.precision not in str(model.dtype):  # another program computes
-        exact += f" {model.precision}"
     inputs = keep.inputs or f"{of_source(video)} {of_mask(mask)}"
-    fingerprint = of_run(inputs, options, keep.weights, matte=matte, exact=exact)
+    fingerprint = of_run(inputs, options, keep.weights, matte=matte, exact=exactly(model))
     files = [path for path in paths.values() if isinstance(path, Path)]
     computed_on = f"{device_name(model.device)}, {model.computed_by}"
     return Checkpoint(folder, fingerprint, keep.every, files, computed_on)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from livos_cli.errors import InputError, LivosError, OutputError, UsageError
-from livos_cli.files.atomic import create, make_own_folder, replacing, write_whole
+from livos_cli.files.atomic import make_own_folder, put, write_whole
 from livos_cli.files.trust import HISTORY, UntrustedError, read
 
 __all__ = ["Content", "History", "Kept", "Step"]
@@ -212,8 +212,7 @@ class History:
         path = self._blobs / digest
         if not path.exists():
             try:
-                with replacing(path) as temporary, create(temporary) as file:
-                    file.write(content)
+                put(path, content)
             except OSError as error:
                 raise OutputError(
                     f"cannot write to {self._blobs} ({error.strerror})", "free some space"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from livos_cli.errors import InputError, InterruptionError, LivosError, UsageError
+from livos_cli.files.typed import command as typed_command
+from livos_cli.files.typed import typed
 from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.memory import out_of_memory, too_little_memory
 from livos_cli.options import Drop, Look, Position, RunOptions, SegmentOptions
@@ -232,8 +232,6 @@ class Jobs:
         self._track(chain, passes, drops, stop)
         if stop.is_set():
             return {}
-        options = session.options
-        whole = (chain.first, chain.end) == (0, session.count)
         pace = _Pace(chain.end - chain.first, lambda **news: self._tell("export", "runs", **news))
 
         def on_frame(progress: Progress) -> None:
@@ -241,14 +239,11 @@ class Jobs:
             if stop.is_set():
                 raise InterruptionError("the export was stopped", "")
 
-        past: Iterable[FrameResult] | None = self._results(chain)
-        if any(KINDS[kind].matte for kind in output.save):
-            # Probabilities are not kept: these kinds are computed anew.
-            past, options = None, segment_options(session, chain)
-        elif not whole:
-            options = replace(
-                options, start=Position(frame=chain.first), end=Position(frame=chain.end)
-            )
+        past: Iterable[FrameResult] | None = None
+        options = segment_options(session, chain)
+        # Probabilities are not kept: kinds that want them are computed anew.
+        if not any(KINDS[kind].matte for kind in output.save):
+            past, options = self._results(chain), replace(options, origin=None, direction="forward")
         report = run(
             session.video_path, session.project.masks, session.model()[0], options, output,
             past=past, observer=Observer(frame=on_frame),
@@ -316,7 +311,13 @@ def command(session: OpenProject, chain: Chain, output: RunOptions) -> str:
     """The command that writes the same files, over those that are there."""
     options, network = segment_options(session, chain), session.network
     project = session.project
-    words = ["livos", "segment", _typed(session.video_path), "-m", _typed(project.masks)]
+    words: list[object] = [
+        "livos",
+        "segment",
+        typed(session.video_path),
+        "-m",
+        typed(project.masks),
+    ]
     if options.direction == "both":
         words += ["--from", f"{options.origin}f", "--direction", "both"]
     if options.start is not None:
@@ -325,7 +326,7 @@ def command(session: OpenProject, chain: Chain, output: RunOptions) -> str:
         words += ["--end", str(options.end)]
     for drop in options.drop:
         words += ["--drop", f"{drop.object_id}@{drop.frame}f"]
-    words += ["--save", ",".join(output.save), "-o", _typed(project.folder), "-y"]
+    words += ["--save", ",".join(output.save), "-o", typed(project.folder), "-y"]
     if "overlay" in output.save:
         words += ["--palette", output.look.palette]
     for option, value, usual in (
@@ -335,21 +336,16 @@ def command(session: OpenProject, chain: Chain, output: RunOptions) -> str:
         ("--max-size", network.max_size, None),
     ):
         if value != usual:
-            words += [option, str(value)]
+            words += [option, value]
     if not _plain(session):
         words.append("--trust-mask")
-    return shlex.join(words)
+    return typed_command(*words)
 
 
 def palette_text(objects: Sequence[Object]) -> str:
     """The objects' colours, as `--palette` takes them: of ids 1, 2, … in order."""
     colours = {one.id: one.colour.removeprefix("#") for one in objects}
     return ",".join(colours.get(i, "808080") for i in range(1, max(colours, default=1) + 1))
-
-
-def _typed(path: str | Path) -> str:
-    """A path as an argument that is not taken for an option."""
-    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def _plain(session: OpenProject) -> bool:

@@ -17,14 +17,14 @@ import numpy as np
 
 from livos_cli.errors import OutputError, UsageError
 from livos_cli.files.lock import locked
-from livos_cli.interactive.clicks import ClickPredictor
+from livos_cli.interactive.clicks import ClickPredictor, load_networks
 from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.masks.single_mask import frame_of_single
 from livos_cli.network.clicks import ClickNet
 from livos_cli.network.livos import LiVOS
 from livos_cli.options import SegmentOptions
 from livos_cli.outputs.sink import DOUBTFUL
-from livos_cli.pipeline.fingerprint import of_run, of_source
+from livos_cli.pipeline.fingerprint import exactly, of_run, of_source
 from livos_cli.ui.chain import Chain
 from livos_cli.ui.events import Events
 from livos_cli.ui.marks import Marks, marks_file, read_marks
@@ -33,8 +33,7 @@ from livos_cli.ui.project import Project
 from livos_cli.ui.tracked import Tracked
 from livos_cli.video.address import Address
 from livos_cli.video.random_access import open_random_access
-from livos_cli.weights.clicks import load_clicks
-from livos_cli.weights.load import load_located, load_model
+from livos_cli.weights.load import load_located
 from livos_cli.weights.locate import sha256_of
 
 __all__ = ["Network", "OpenProject", "members", "shown"]
@@ -146,8 +145,7 @@ class OpenProject:
     def chain(self) -> Chain | None:
         """The chain of the project as it is; None while there is no mask."""
         model, digest = self.model()
-        exact = f"{model.device.type} {model.dtype} {model.precision}"
-        inputs = of_run(self._stamp, self.options, digest, matte=False, exact=exact)
+        inputs = of_run(self._stamp, self.options, digest, matte=False, exact=exactly(model))
         with self.changing:
             project = self.project
             try:
@@ -229,9 +227,7 @@ class OpenProject:
             predictor = self._predictors.pop(frame, None)
             if predictor is None:
                 if self._clicks is None:
-                    net = load_clicks()
-                    model = load_model(net.config.encoder, device="cpu", precision="fp32")
-                    self._clicks = model, net
+                    self._clicks = load_networks()
                 predictor = ClickPredictor(*self._clicks, self.pictures.exact(frame))
             self._predictors[frame] = predictor
             while len(self._predictors) > PREDICTORS:

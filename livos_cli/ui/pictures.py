@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from livos_cli.errors import InputError, LivosError
-from livos_cli.files.atomic import create, make_own_folder, replacing
+from livos_cli.files.atomic import make_own_folder, put
 from livos_cli.video.random_access import RandomAccess
 
 __all__ = ["Pictures", "encode", "shrink"]
@@ -106,9 +106,7 @@ class Pictures:
         width = None if rows <= SMALL else round(rgb.shape[1] * SMALL / rows)
         data = encode(shrink(rgb, width), SMALL_QUALITY)
         try:
-            path = self._path(number)
-            with replacing(path) as temporary, create(temporary) as file:
-                file.write(data)
+            put(self._path(number), data)
         except OSError:  # a full disk: the page shows exact frames alone
             self._damaged.add(number)
             return
@@ -138,8 +136,8 @@ class Pictures:
             rgb = video.frame(number)
         width = max(1, round(rgb.shape[1] * THUMB / rgb.shape[0]))
         try:
-            with replacing(self._thumb_path(number)) as temporary, create(temporary) as file:
-                file.write(encode(shrink(np.ascontiguousarray(rgb), width), SMALL_QUALITY))
+            small_rgb = shrink(np.ascontiguousarray(rgb), width)
+            put(self._thumb_path(number), encode(small_rgb, SMALL_QUALITY))
         except OSError:
             self._damaged.add(number)
             return

@@ -28,13 +28,13 @@ class Session(OpenProject):
         """A point on an object, or not on it; what is to be said of it."""
         with self.changing:
             self._check_open(frame, object_id)
+            shown, marks = self.ids(frame), self.marks(frame)
             if on:
-                self._check_free(frame, x, y)
-            marks = self.marks(frame)
+                self._check_free(shown, x, y)
             own = marks.get(object_id, Marks()).with_point(x, y, on)
-            mask = self._find(frame, object_id, own, marks)
+            mask = self._find(frame, object_id, own, marks, shown)
             label = f"{'click' if on else 'not here'} on {self._called(object_id)}"
-            return self._put(label, frame, object_id, mask, marks | {object_id: own})
+            return self._put(label, frame, object_id, mask, marks | {object_id: own}, shown)
 
     def box(
         self, frame: int, object_id: int, corners: tuple[float, float, float, float]
@@ -42,13 +42,13 @@ class Session(OpenProject):
         """A box around an object; what was marked before on it is forgotten."""
         with self.changing:
             self._check_open(frame, object_id)
-            own, marks = Marks(box=corners), self.marks(frame)
-            mask = self._find(frame, object_id, own, marks)
+            shown, own, marks = self.ids(frame), Marks(box=corners), self.marks(frame)
+            mask = self._find(frame, object_id, own, marks, shown)
             doubt = (
                 doubt_found(self._predictor(frame), mask, Hints(corners)) if mask.any() else None
             )
             label = f"box of {self._called(object_id)}"
-            said = self._put(label, frame, object_id, mask, marks | {object_id: own})
+            said = self._put(label, frame, object_id, mask, marks | {object_id: own}, shown)
             return said or doubt
 
     def stroke(self, frame: int, object_id: int, stroke: Stroke) -> str | None:
@@ -60,11 +60,12 @@ class Session(OpenProject):
             own = marks.get(object_id, Marks()).with_stroke(stroke, size)
             if stroke.on:  # a brush takes what is under it, points on others too
                 marks = {i: its.without_points(stroke, size) for i, its in marks.items()}
-            mask = self.ids(frame) == object_id
+            shown = self.ids(frame)
+            mask = shown == object_id
             paint(mask, [stroke], self._points(object_id, own, marks))
             word = "brush" if stroke.on else "eraser"
             label = f"{word} on {self._called(object_id)}"
-            return self._put(label, frame, object_id, mask, marks | {object_id: own})
+            return self._put(label, frame, object_id, mask, marks | {object_id: own}, shown)
 
     def _check_open(self, frame: int, object_id: int) -> None:
         """Raises UsageError where nothing may be changed."""
@@ -74,20 +75,22 @@ class Session(OpenProject):
         if frame in self.project.settings.locked:
             raise UsageError(f"frame {frame} is locked", "press L to unlock it")
 
-    def _check_free(self, frame: int, x: float, y: float) -> None:
+    def _check_free(self, shown: np.ndarray, x: float, y: float) -> None:
         """Raises UsageError where a point would have to take what is locked."""
         row, column = min(int(y), self.info.height - 1), min(int(x), self.info.width - 1)
-        there = int(self.ids(frame)[row, column]) if row >= 0 and column >= 0 else 0
+        there = int(shown[row, column]) if row >= 0 and column >= 0 else 0
         if any(one.id == there and one.locked for one in self.project.settings.objects):
             raise UsageError(f"that is {self._called(there)}, which is locked", "unlock it first")
 
     def _called(self, object_id: int) -> str:
         return self.project.settings.object(object_id).name
 
-    def _find(self, frame: int, object_id: int, own: Marks, marks: dict[int, Marks]) -> np.ndarray:
-        """The object that was marked, (H, W) bool."""
+    def _find(
+        self, frame: int, object_id: int, own: Marks, marks: dict[int, Marks], shown: np.ndarray
+    ) -> np.ndarray:
+        """The object that was marked in a frame that shows this, (H, W) bool."""
         predictor = self._predictor(frame)
-        before = self.ids(frame) == object_id
+        before = shown == object_id
         points = self._points(object_id, own, marks)
         first = own.box is not None and not own.points
         previous = before if before.any() and not first else None
@@ -112,10 +115,16 @@ class Session(OpenProject):
         return [*own.points, *others]
 
     def _put(
-        self, label: str, frame: int, object_id: int, mask: np.ndarray, marks: dict[int, Marks]
+        self,
+        label: str,
+        frame: int,
+        object_id: int,
+        mask: np.ndarray,
+        marks: dict[int, Marks],
+        shown: np.ndarray,
     ) -> str | None:
         """Make a mask that of an object in a frame; what is to be said of it."""
-        shown, settings = self.ids(frame), self.project.settings
+        settings = self.project.settings
         protected = [one.id for one in settings.objects if one.locked]
         mask = mask & ~members(shown, protected)
         if not mask.any() and self._is_tracked(frame, object_id):

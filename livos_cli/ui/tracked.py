@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from livos_cli.errors import OutputError
-from livos_cli.files.atomic import create, make_own_folder, open_own, replacing
+from livos_cli.files.atomic import create, make_own_folder, open_own, put, replacing
 from livos_cli.files.trust import TRACKED, UntrustedError, parse
 from livos_cli.outputs.formats import FrameResult
 from livos_cli.pipeline.spool import read_result, write_result
@@ -80,11 +80,6 @@ class Tracked:
         """What is told of a result; None if there is none."""
         return self._rows.get(link, {}).get(frame)
 
-    def frames(self, link: str) -> set[int]:
-        """Frames with a result of a link."""
-        with self._lock:
-            return set(self._rows.get(link, ()))
-
     def objects(self) -> set[int]:
         """Ids in any result."""
         with self._lock:
@@ -136,8 +131,7 @@ class Tracked:
         make_own_folder(folder)
         path = folder / f"{frame:05d}.state"
         try:
-            with replacing(path) as temporary, create(temporary) as file:
-                file.write(safetensors.torch.save(state))
+            put(path, safetensors.torch.save(state))
         except OSError as error:
             raise OutputError(
                 f"cannot write to {folder} ({error.strerror})", "free some space"
