@@ -15,10 +15,13 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from pathlib import Path
 from statistics import median
+from typing import Protocol
 
+import numpy as np
 import torch
 
 from livos_cli import Tracker, load_model
@@ -31,6 +34,13 @@ WARM_UP, COUNTED, SETTLED = 3, 14, 4  # frames
 CPU = torch.device("cpu")
 
 
+class Stepping(Protocol):
+    """What is timed: a tracker, or somebody else's."""
+
+    def step_ids(self, frame: np.ndarray, mask: np.ndarray | None = None, /) -> np.ndarray:
+        """Ids (H, W) of a frame (H, W, 3) uint8 RGB; a mask (H, W) of ids comes with the first."""
+
+
 def tracker_of(weights: str, size: int) -> Tracker:
     """A tracker that has seen nothing."""
     name, precision, backend = [*weights.split(":"), "", ""][:3]
@@ -38,20 +48,25 @@ def tracker_of(weights: str, size: int) -> Tracker:
     return Tracker(load_model(name, device="cpu", **how), max_size=size)
 
 
-def times(names: list[str], size: int, objects: int) -> dict[str, tuple[float, float]]:
-    """Median milliseconds of a frame, by the clock and of the processor, for each name."""
+def times(
+    trackers: Mapping[str, Stepping],
+    objects: int,
+    warm_up: int = WARM_UP,
+    counted: int = COUNTED,
+    middle: Callable[[Iterable[float]], float] = median,
+) -> dict[str, tuple[float, float]]:
+    """Milliseconds of a frame, by the clock and of the processor, for each name."""
     scene = Scene(HEIGHT, WIDTH, objects)
-    trackers = {name: tracker_of(name, size) for name in names}
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    for index in range(WARM_UP + COUNTED):
-        for name in names if index % 2 else reversed(names):
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in trackers}
+    for index in range(warm_up + counted):
+        for name in trackers if index % 2 else reversed(list(trackers)):
             clock, processor = time.perf_counter(), time.process_time()
             trackers[name].step_ids(scene.frame(index), scene.mask if index == 0 else None)
             took = (time.perf_counter() - clock, time.process_time() - processor)
-            if index >= WARM_UP:
+            if index >= warm_up:
                 taken[name].append(took)
     return {
-        name: (1e3 * median(one for one, _ in pairs), 1e3 * median(two for _, two in pairs))
+        name: (1e3 * middle(one for one, _ in pairs), 1e3 * middle(two for _, two in pairs))
         for name, pairs in taken.items()
     }
 
@@ -82,7 +97,8 @@ def main() -> None:
         torch.set_num_threads(threads)
         print(device_name(CPU))
         for size, objects in product(SIZES, OBJECTS):
-            for name, (clock, processor) in times(names, size, objects).items():
+            trackers = {name: tracker_of(name, size) for name in names}
+            for name, (clock, processor) in times(trackers, objects).items():
                 print(f"{threads} {size} {objects} {name}: {clock:.0f} {processor:.0f}", flush=True)
     print("side objects weights: MB by which the peak grows, with PyTorch's choice of threads")
     settings = list(product(names, SIZES, OBJECTS))
