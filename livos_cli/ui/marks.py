@@ -15,7 +15,16 @@ from livos_cli.errors import UsageError
 from livos_cli.files.trust import MARKS, UntrustedError, read
 from livos_cli.interactive.clicks import hold_points
 
-__all__ = ["Marks", "Stroke", "drawn", "marks_file", "paint", "read_marks", "write_marks"]
+__all__ = [
+    "Marks",
+    "Stroke",
+    "drawn",
+    "marks_file",
+    "paint",
+    "painted",
+    "read_marks",
+    "write_marks",
+]
 
 Path2 = tuple[tuple[float, float], ...]
 
@@ -111,6 +120,17 @@ def paint(mask: np.ndarray, strokes: Sequence[Stroke], points: Sequence[Any] = (
         (rows, columns), touched = drawn(stroke, mask.shape)
         mask[rows, columns][touched] = stroke.on
     hold_points(mask, [(x, y) for x, y, _ in points], [on for *_, on in points])
+
+
+def painted(shown: np.ndarray, marks: Mapping[int, Marks], *, but: int) -> np.ndarray:
+    """What brushes gave to objects and is still theirs, but for one object's: (H, W) bool."""
+    found = np.zeros(shown.shape, bool)
+    for object_id, own in marks.items():
+        if object_id != but and any(stroke.on for stroke in own.strokes):
+            its = np.zeros_like(found)
+            paint(its, own.strokes)
+            found |= its & (shown == object_id)
+    return found
 
 
 def drawn(stroke: Stroke, size: Sequence[int]) -> tuple[tuple[slice, slice], np.ndarray]:

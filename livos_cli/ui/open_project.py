@@ -7,7 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,13 @@ class OpenProject:
         self.events.close()
         self._stack.close()
 
+    @contextmanager
+    def editing(self) -> Iterator[None]:
+        """While the project is changed: nobody else does, and key masks are as they are on disk."""
+        with self.changing:
+            self.project.refresh()
+            yield
+
     # What is shown
 
     def model(self) -> tuple[LiVOS, str]:
@@ -183,7 +190,7 @@ class OpenProject:
         settings, history = project.settings, project.history
         undo, redo = history.undoable, history.redoable
         return {
-            "video": shown(Path(self.video_path).name),
+            "video": shown(Path(self.video_path).resolve().name),
             "folder": shown(project.folder),
             "width": info.width,
             "height": info.height,

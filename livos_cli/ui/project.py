@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from livos_cli.errors import InputError, OutputError, UsageError
-from livos_cli.files.atomic import make_own_folder
+from livos_cli.files.atomic import make_own_folder, put
 from livos_cli.files.livos_folder import livos_folder
 from livos_cli.files.trust import PROJECT, UntrustedError, read
 from livos_cli.masks.palette import decode_index_png, encode_index_png, palette_of
@@ -117,6 +117,9 @@ class Project:
             for path in (self.masks, self.own.parent, self.own, self.own / "marks"):
                 make_own_folder(path)
             self.history = History(folder, self.own)
+            self.settings = self._read_settings(video)
+            if not (folder / PROJECT_FILE).exists():  # it is a project from now on
+                put(folder / PROJECT_FILE, self.settings.to_json())
         except OSError as error:
             raise OutputError(
                 f"cannot use {error.filename} ({error.strerror})", "give another place with -o"
@@ -124,7 +127,6 @@ class Project:
         self._names = {name: n for n, name in enumerate(info.image_names or ())}
         self._known: dict[int, _Key] = {}
         self._pixels: OrderedDict[str, np.ndarray] = OrderedDict()  # by digest, the last few
-        self.settings = self._read_settings(video)
         if folders := [path for path in self.masks.iterdir() if path.is_dir()]:
             raise _unfit(folders[0], self.masks)
         self._seen: dict[str, tuple[int, int]] = {}  # time of change and size, by name

@@ -226,6 +226,13 @@ class _Page:
         return {"said": "; ".join(self._session.load_mask(number, name, data)) or None}
 
 
+class _Json(JSONResponse):
+    """JSON in ASCII: a file's name may hold what no UTF-8 can."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
 def _picture(data: bytes | None) -> Response:
     """A picture that may not be there yet."""
     if data is None:
@@ -234,14 +241,14 @@ def _picture(data: bytes | None) -> Response:
 
 
 def _answered(answer: Answer) -> Response:
-    return answer if isinstance(answer, Response) else JSONResponse(answer or {}, headers=FRESH)
+    return answer if isinstance(answer, Response) else _Json(answer or {}, headers=FRESH)
 
 
 def _refused(error: LivosError) -> Response:
     """An error that the user can mend: one line, and what to do."""
     exists = isinstance(error, OutputError) and "exists already" in error.message
     told = {"error": error.message, "hint": error.hint, "exists": exists}
-    return JSONResponse(told, 409, headers=FRESH)
+    return _Json(told, 409, headers=FRESH)
 
 
 def make_app(session: Session, jobs: Jobs) -> Starlette:

@@ -14,11 +14,13 @@ from livos_cli.errors import InputError, UsageError
 from livos_cli.interactive.clicks import doubt_found
 from livos_cli.masks.hints import Hints
 from livos_cli.options import Drop
-from livos_cli.ui.marks import Marks, Stroke, paint, read_marks, write_marks
+from livos_cli.ui.marks import Marks, Stroke, paint, painted, read_marks, write_marks
 from livos_cli.ui.open_project import OpenProject, members
-from livos_cli.ui.project import Object
+from livos_cli.ui.project import Object, ids_of
 
 __all__ = ["Session"]
+
+KeyMasks = list[tuple[int, np.ndarray | None]]  # of frames, (H, W) uint8; None: there is none
 
 
 class Session(OpenProject):
@@ -26,7 +28,7 @@ class Session(OpenProject):
 
     def click(self, frame: int, object_id: int, x: float, y: float, on: bool) -> str | None:
         """A point on an object, or not on it; what is to be said of it."""
-        with self.changing:
+        with self.editing():
             self._check_open(frame, object_id)
             shown, marks = self.ids(frame), self.marks(frame)
             if on:
@@ -40,7 +42,7 @@ class Session(OpenProject):
         self, frame: int, object_id: int, corners: tuple[float, float, float, float]
     ) -> str | None:
         """A box around an object; what was marked before on it is forgotten."""
-        with self.changing:
+        with self.editing():
             self._check_open(frame, object_id)
             shown, own, marks = self.ids(frame), Marks(box=corners), self.marks(frame)
             mask = self._find(frame, object_id, own, marks, shown)
@@ -53,7 +55,7 @@ class Session(OpenProject):
 
     def stroke(self, frame: int, object_id: int, stroke: Stroke) -> str | None:
         """Brush or eraser."""
-        with self.changing:
+        with self.editing():
             self._check_open(frame, object_id)
             size = self.info.height, self.info.width
             marks = self.marks(frame)
@@ -96,7 +98,9 @@ class Session(OpenProject):
         previous = before if before.any() and not first else None
         places, labels = [(x, y) for x, y, _ in points], [on for *_, on in points]
         mask = predictor.mask(places, labels, own.box, previous)
-        paint(mask, own.strokes, points)
+        paint(mask, own.strokes)
+        mask &= ~painted(shown, marks, but=object_id)
+        paint(mask, (), points)
         return mask
 
     @staticmethod
@@ -156,23 +160,25 @@ class Session(OpenProject):
     def undo(self, *, again: bool = False) -> int | None:
         """Undo, or do again; the frame that it concerns."""
         with self.changing:
+            history = self.project.history
+            if (history.redoable if again else history.undoable) is None:
+                raise UsageError(f"there is nothing to {'redo' if again else 'undo'}", "")
             self.before_change()
             step = self.project.redo() if again else self.project.undo()
-            if step is None:
-                raise UsageError(f"there is nothing to {'redo' if again else 'undo'}", "")
+            assert step is not None
             self.tell_change(step.frame)
             return step.frame
 
     def add_object(self, name: str = "") -> Object:
         """One object more."""
-        with self.changing:
+        with self.editing():
             settings, new = self.project.with_object(name, self.tracked.objects())
             self.changed(f"add {new.name}", settings=settings)
             return new
 
     def edit_object(self, object_id: int, **fields: Any) -> None:
         """Change name, colour, visible or locked."""
-        with self.changing:
+        with self.editing():
             settings = self.project.settings
             old = settings.object(object_id)
             if not re.fullmatch(r"#[0-9a-f]{6}", fields.get("colour", "#000000")):
@@ -184,9 +190,11 @@ class Session(OpenProject):
 
     def remove_object(self, object_id: int) -> None:
         """Take an object out of all key masks."""
-        with self.changing:
+        with self.editing():
             settings = self.project.settings
             old = settings.object(object_id)
+            if old.locked:
+                raise UsageError(f"{old.name} is locked", "unlock it in the list")
             project = self.project
             frames = [n for n in project.keys if object_id in project.objects_of(n)]
             if touched := sorted(set(frames) & set(settings.locked)):
@@ -211,7 +219,7 @@ class Session(OpenProject):
 
     def drop(self, frame: int, object_id: int) -> str:
         """Say that an object is gone from a frame on, or take that back."""
-        with self.changing:
+        with self.editing():
             self._check_open(frame, object_id)
             settings, this = self.project.settings, Drop(object_id, frame)
             name = self._called(object_id)
@@ -240,7 +248,7 @@ class Session(OpenProject):
 
     def lock(self, frame: int) -> str:
         """Lock a frame: its masks are key masks then, and nothing changes them; or unlock it."""
-        with self.changing:
+        with self.editing():
             self.check_frame(frame)
             settings = self.project.settings
             if frame in settings.locked:
@@ -261,11 +269,15 @@ class Session(OpenProject):
 
     def remove_key(self, frame: int) -> None:
         """Remove a key mask and what was marked there."""
-        with self.changing:
+        with self.editing():
+            settings = self.project.settings
             if self.project.key(frame) is None:
                 raise UsageError(f"frame {frame} has no key mask", "diamonds mark frames with one")
-            if frame in self.project.settings.locked:
+            if frame in settings.locked:
                 raise UsageError(f"frame {frame} is locked", "press L to unlock it")
+            there = self.project.objects_of(frame)
+            if held := [one for one in settings.objects if one.locked and one.id in there]:
+                raise UsageError(f"{held[0].name} is locked", "unlock it in the list")
             self.changed(
                 f"remove key mask {frame}",
                 frame=frame,
@@ -278,7 +290,7 @@ class Session(OpenProject):
 
         What is followed where it begins goes on there: its masks are made a key mask.
         """
-        with self.changing:
+        with self.editing():
             first, end = limits
             if not 0 <= first < end <= self.count:
                 raise UsageError("the range is empty", "set In before Out")
@@ -308,7 +320,7 @@ class Session(OpenProject):
 
     def load_mask(self, frame: int, name: str, data: bytes) -> list[str]:
         """A mask of another tool for a frame, in any form that `-m` takes; what is to be said."""
-        with self.changing:
+        with self.editing():
             self.check_frame(frame)
             if frame in self.project.settings.locked:
                 raise UsageError(f"frame {frame} is locked", "press L to unlock it")
@@ -317,9 +329,24 @@ class Session(OpenProject):
                 path.write_bytes(data)
                 try:
                     masks, said = self._read_masks(path, None, (frame,))
-                    read = list(masks)
+                    read: KeyMasks = list(masks)
                 except InputError as error:
                     plain = error.message.replace(str(path), name)
                     raise InputError(plain, error.hint) from None
+            read, stay = self._without_locked(frame, read)
             self.changed(f"mask {Path(name).name[:80]}", frame=frame, masks=read)
-            return [text.replace(str(path), name) for text in said]
+            return [*(text.replace(str(path), name) for text in said), *stay]
+
+    def _without_locked(self, frame: int, read: KeyMasks) -> tuple[KeyMasks, list[str]]:
+        """Masks for a frame, with its locked objects as they are; what is to be said of those."""
+        locked = {one.id: one.name for one in self.project.settings.objects if one.locked}
+        shown = self.ids(frame)
+        held = members(shown, locked)
+        there = set(ids_of(np.where(held, shown, 0)))
+        made: KeyMasks = []
+        for number, mask in read:
+            given = np.zeros_like(shown) if mask is None else mask
+            there |= locked.keys() & ids_of(given)
+            free = np.where(members(given, locked), 0, given)
+            made.append((number, np.where(held, shown, free)))
+        return made, [f"{locked[i]} is locked and stays as it is" for i in sorted(there)]

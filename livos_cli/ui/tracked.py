@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,13 +56,14 @@ class Tracked:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._rows: dict[str, dict[int, Row]] = {}  # links in the order in which they were made
+        self._rows: OrderedDict[str, dict[int, Row]] = OrderedDict()  # by link, last written last
         self._lock = threading.RLock()  # of the rows: pages read while tracking writes
         make_own_folder(folder)
         self._states = sum(p.stat().st_size for p in folder.glob("*/*.state"))  # bytes
-        links = [path for path in folder.iterdir() if path.is_dir()]
-        for path in sorted(links, key=lambda path: path.stat().st_mtime_ns):
-            self._rows[path.name] = dict(self._read_index(path))
+        for index in sorted(folder.glob(f"*/{INDEX}"), key=lambda path: path.stat().st_mtime_ns):
+            there = {path.name for path in index.parent.iterdir()}  # results are removed one by one
+            rows = self._read_index(index.parent)
+            self._rows[index.parent.name] = {n: row for n, row in rows if f"{n:05d}" in there}
 
     def _read_index(self, folder: Path) -> Iterator[tuple[int, Row]]:
         try:
@@ -123,6 +125,7 @@ class Tracked:
             ) from None
         with self._lock:
             self._rows.setdefault(link, {})[frame] = row
+            self._rows.move_to_end(link)
         return row
 
     def save_state(self, link: str, frame: int, state: dict[str, Tensor]) -> None:

@@ -67,6 +67,7 @@ class FrameTable:
         """
         if video.container.format.flags & TS_DISCONT:
             return None
+        reorders = bool(video.stream.codec_context.has_b_frames)
         with open_container(str(video.info.path), video.label, None, live=False) as container:
             stream = container.streams[video.stream.index]
             seen = []
@@ -76,6 +77,10 @@ class FrameTable:
                 if packet.pts is None or packet.is_corrupt:
                     return None
                 seen.append((packet.pts, bool(packet.is_keyframe)))
+        # Of frames that are stored in another order than shown, some containers (AVI, ASF) have
+        # times of the storing alone; what decodes without an order of its own is sorted as it is.
+        if reorders and seen == sorted(seen):
+            return None
         seen.sort()
         times = array("q", (pts for pts, _ in seen))
         if len(set(times)) != len(times) or not times or times[0] != video.first_pts:

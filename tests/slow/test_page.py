@@ -383,6 +383,41 @@ def test_habits(chromium: Any, shot: Any, tmp_path: Path) -> None:
     server.stop()
 
 
+def test_a_jump_while_it_plays_and_keys_in_fields(chromium: Any, shot: Any, tmp_path: Path) -> None:
+    video, truth = shot
+    project = tmp_path / "project"
+    server = Server(video, "-o", project)
+    page = Page(chromium, server.address)
+    page.press("Enter")  # the cursor is shown; nothing was pointed at
+    page.go(0)
+    assert not list((project / "masks").iterdir())
+    page.click(*middle(truth[0] == 1))
+    until(lambda: (project / "masks" / "00000.png").exists())
+
+    page.press("k")
+    until(lambda: int(page.page.input_value("#frame")) > 20)
+    page.press("Home")
+    assert int(page.page.input_value("#frame")) < 15, "it plays on from where one jumps"
+    page.press("k")
+
+    page.go(0)
+    page.page.locator("#objects .name").click()  # chosen, not to be typed in
+    page.press("Backspace")
+    assert (project / "masks" / "00000.png").exists()
+    page.page.locator("#objects .name").dblclick()
+    page.page.keyboard.type("cat")
+    page.press("Enter")
+    until(lambda: '"cat"' in (project / "project.json").read_text())
+    page.page.locator("#objects .name").click()
+    page.press("Control+z")
+    until(lambda: page.page.locator("#objects .name").input_value() == "object 1")
+    page.page.locator("#objects input[type=color]").focus()
+    page.press("ArrowRight")
+    page.shows(1)
+    page.close()
+    server.stop()
+
+
 def test_names_for_screen_readers(chromium: Any, shot: Any, tmp_path: Path) -> None:
     server = Server(shot[0], "-o", tmp_path / "project")
     page = Page(chromium, server.address)
@@ -408,7 +443,7 @@ def test_light_dark_and_a_large_window(
     page.click(430, 250)
     page.page.locator("#objects li").wait_for()
     page.picture(f"10-{scheme}")
-    for width, height in ((1280, 720), (1920, 1080), (2560, 1300)):
+    for width, height in ((800, 600), (1280, 720), (1920, 1080), (2560, 1300)):
         page.page.set_viewport_size({"width": width, "height": height})
         for where in ("#export", "#help", "#timeline", "#said", "aside"):
             box = page.page.locator(where).bounding_box()

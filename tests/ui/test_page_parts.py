@@ -14,6 +14,7 @@ from media import scene, write_video
 
 from livos_cli.errors import UsageError
 from livos_cli.options import Drop
+from livos_cli.outputs.sink import FrameResult
 from livos_cli.ui import events as events_module
 from livos_cli.ui import pictures as pictures_module
 from livos_cli.ui.chain import Chain
@@ -21,9 +22,33 @@ from livos_cli.ui.events import Events
 from livos_cli.ui.marks import Marks, Stroke, read_marks, write_marks
 from livos_cli.ui.pictures import Pictures, shrink
 from livos_cli.ui.runs import run_lengths
+from livos_cli.ui.server import _Json
+from livos_cli.ui.tracked import Tracked
 from livos_cli.video.random_access import open_random_access
 
 KEYS = {10: "a", 30: "b", 60: "c"}
+
+
+def test_results_that_were_removed_do_not_come_back(tmp_path: Path) -> None:
+    """After opening again each frame has the newest result, and none that is gone."""
+    tracked = Tracked(tmp_path / "tracked")
+    for number, link in enumerate("abcdef"):
+        for frame in range(2 if number else 4):
+            ids = np.full((4, 6), number + 1, np.uint8)
+            tracked.write(link, frame, FrameResult(ids))
+    tracked.forget({"a"})
+    again = Tracked(tmp_path / "tracked")
+    for frame in range(4):
+        assert again.newest(frame, None) == tracked.newest(frame, None)
+        for link in "abcdef":
+            there = again.row(link, frame)
+            assert there == tracked.row(link, frame)
+            assert (there is None) == (again.read(link, frame) is None)
+    assert again.told(None, 4) == tracked.told(None, 4)
+
+
+def test_json_of_names_that_are_no_text() -> None:
+    assert b"\\udcff" in _Json({"name": "a\udcff.mp4"}).body
 
 
 def links(

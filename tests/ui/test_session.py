@@ -20,6 +20,7 @@ from livos_cli.ui import tracking
 from livos_cli.ui.jobs import Jobs
 from livos_cli.ui.marks import Stroke
 from livos_cli.ui.open_project import Network
+from livos_cli.ui.project import video_of
 from livos_cli.ui.session import Session
 
 FRAMES = 40
@@ -347,6 +348,54 @@ def test_a_locked_object_keeps_its_pixels(opened: Session, shots: Any) -> None:
         opened.click(0, 2, 5.0, 5.0, True)
     with pytest.raises(UsageError, match="that is object 2, which is locked"):
         opened.click(0, 1, *middle(kept), True)
+
+
+def test_a_locked_object_stays_whatever_comes(opened: Session, shots: Any) -> None:
+    begun(opened, shots[1])
+    opened.edit_object(2, locked=True)
+    kept = opened.ids(0) == 2
+    said = opened.load_mask(0, "new.png", encode_index_png(np.full((96, 128), 1, np.uint8)))
+    assert any("object 2 is locked and stays" in text for text in said)
+    assert np.array_equal(opened.ids(0) == 2, kept)
+    assert (opened.ids(0)[~kept] == 1).all()
+    for change in (lambda: opened.remove_key(0), lambda: opened.remove_object(2)):
+        with pytest.raises(UsageError, match="object 2 is locked"):
+            change()
+
+
+def test_what_was_painted_stays_under_clicks_on_others(opened: Session, shots: Any) -> None:
+    begun(opened, shots[1])
+    there = middle(shots[1][0] == 1)
+    spot = Stroke(True, 6.0, (there,))
+    opened.stroke(0, 1, Stroke(True, 12.0, (there,)))
+    opened.stroke(0, 2, spot)
+    painted = opened.ids(0) == 2
+    assert painted[int(there[1]), int(there[0])]
+    own = np.argwhere((opened.ids(0) == 1) & (shots[1][0] == 1))
+    row, column = own[np.argmax(np.abs(own - [there[1], there[0]]).sum(1))]
+    opened.click(0, 1, float(column), float(row), True)
+    assert opened.ids(0)[int(there[1]), int(there[0])] == 2
+    opened.click(0, 1, *there, True)  # but a point holds
+    assert opened.ids(0)[int(there[1]), int(there[0])] == 1
+
+
+def test_a_mask_of_another_program_stays_under_the_next_edit(opened: Session, shots: Any) -> None:
+    begun(opened, shots[1])
+    given = np.zeros((96, 128), np.uint8)
+    given[70:80, 10:20] = 2
+    (opened.project.masks / "00012.png").write_bytes(encode_index_png(given))
+    opened.stroke(12, 1, Stroke(True, 5.0, ((100.0, 20.0),)))
+    assert (opened.ids(12)[70:80, 10:20] == 2).all()
+
+
+def test_nothing_to_undo_stops_nothing(opened: Session) -> None:
+    opened.before_change = lambda: pytest.fail("tracking would be stopped")
+    with pytest.raises(UsageError, match="nothing to redo"):
+        opened.undo(again=True)
+
+
+def test_a_project_is_one_from_the_start(opened: Session, tmp_path: Path) -> None:
+    assert video_of(tmp_path / "project") == opened.video_path
 
 
 @pytest.mark.slow

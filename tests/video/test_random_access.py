@@ -112,6 +112,18 @@ def test_a_frame_that_does_not_come_again_is_said(tmp_path: Path) -> None:
         list(other.frames(0))
 
 
+@pytest.mark.parametrize("name", ["a.avi", "a.asf"])
+def test_times_of_storing_are_no_times_of_showing(name: str, tmp_path: Path) -> None:
+    """AVI and ASF have no others, which B-frames need."""
+    rgb = [frame for frame, _ in scene(96, 128, FRAMES)]
+    options = {"bf": "3", "b_strategy": "0", "g": "10"}
+    path = write_video(tmp_path / name, rgb, options=options)
+    want = pictures(path)
+    with pytest.raises(InputError, match="do not tell its frames apart") as refused:
+        check(open_random_access(path), want)
+    assert refused.value.hint == ANEW
+
+
 def test_streams_are_refused() -> None:
     with pytest.raises(UsageError, match="cannot be read in any order"):
         open_random_access("-")

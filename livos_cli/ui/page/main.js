@@ -1,14 +1,16 @@
 // Everything together: what is pressed, what is heard, what is shown.
 
 import { get, listen, bytes, post, upload } from "./api.js";
+import * as fields from "./fields.js";
 import * as panel from "./panel.js";
-import { clock, doubts, frameAt, setFrame, setTimeline, state } from "./state.js";
+import * as playback from "./playback.js";
+import { clock, doubts, setFrame, setTimeline, state } from "./state.js";
 import * as timeline from "./timeline.js";
 import * as view from "./view.js";
 
 const by = (id) => document.getElementById(id);
 const TRACKED = { forward: "track", backward: "track-back", update: "track-update", all: "track-all" };
-let playing = 0, working = Promise.resolve(), connected = false;
+let working = Promise.resolve(), connected = false;
 let following = false; // the tracking that runs
 let timelines = 0; // that were asked for
 
@@ -47,20 +49,15 @@ function change(name, body, after = () => {}) {
 function seek(frame, scrubbing = false) {
   following = false;
   move(frame, scrubbing);
+  playback.fromHere();
 }
 
 function move(frame, scrubbing) {
   const last = state.project.frames - 1;
   state.frame = Math.min(last, Math.max(0, frame));
-  fillFields();
+  fields.fill();
   view.show(state.frame, scrubbing);
   refresh();
-}
-
-// Where somebody types, nothing is overwritten.
-function fillFields() {
-  if (document.activeElement !== by("frame")) by("frame").value = state.frame;
-  if (document.activeElement !== by("time")) by("time").value = clock(state.times[state.frame] ?? 0);
 }
 
 function refresh() {
@@ -78,7 +75,7 @@ async function settled(frame) {
   try {
     const told = await get(`/api/marks/${frame}`);
     if (frame === state.frame) view.setMarks(told, frame);
-    if (!playing && !state.job) post("prepare", { frame }).catch(() => {});
+    if (!playback.isPlaying() && !state.job) post("prepare", { frame }).catch(() => {});
   } catch (error) {
     failed(error);
   }
@@ -98,21 +95,11 @@ function drawHint() {
 }
 
 function play() {
-  clearInterval(playing);
-  if (playing) {
-    playing = 0;
+  if (playback.isPlaying()) {
+    playback.stop();
     seek(state.frame);
-  } else {
-    const began = performance.now(), from = state.frame, start = state.times[from];
-    playing = setInterval(() => {
-      const time = start + (performance.now() - began) / 1000;
-      let next = state.frame;
-      while (next < state.project.frames - 1 && state.times[next + 1] <= time) next++;
-      if (next !== state.frame) move(next, true);
-      if (next >= state.project.frames - 1) play();
-    }, 20);
-  }
-  by("play").textContent = playing ? "Pause" : "Play";
+  } else playback.begin((frame) => move(frame, true), play);
+  by("play").textContent = playback.isPlaying() ? "Pause" : "Play";
 }
 
 function jump(way) {
@@ -206,7 +193,7 @@ async function heard(news) {
     settled(state.frame);
   } else if (news.kind === "frame") {
     setFrame(news);
-    if (following && !playing) move(news.frame, true);
+    if (following && !playback.isPlaying()) move(news.frame, true);
     else if (news.frame === state.frame) view.reloadMask();
     timeline.draw();
   } else if (news.kind === "job") {
@@ -315,7 +302,12 @@ function size(more) {
 
 function typing(event) {
   const { tagName, type, readOnly } = event.target;
-  return tagName === "INPUT" && ["text", "color", ""].includes(type ?? "") && !readOnly;
+  return tagName === "INPUT" && ["text", ""].includes(type ?? "") && !readOnly;
+}
+
+// What takes Enter and Space for itself.
+function isButton({ tagName, type }) {
+  return tagName === "BUTTON" || type === "checkbox" || type === "color";
 }
 
 function onKey(event) {
@@ -323,7 +315,9 @@ function onKey(event) {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const control = event.ctrlKey || event.metaKey;
   const arrow = ARROWS[key];
-  const button = event.target.tagName === "BUTTON" || event.target.type === "checkbox";
+  const button = isButton(event.target);
+  const removes = key === "Delete" || key === "Backspace";
+  if (removes && event.target.tagName === "INPUT") return; // meant for a name, not for masks
   let done = true;
   if (control && key === "z") (event.shiftKey ? redo : undo)();
   else if (control && key === "y") redo();
@@ -351,8 +345,7 @@ function wire() {
   document.addEventListener("keyup", (event) => {
     const tapped = event.key === " " && view.letGoOfSpace();
     if (!state.project || typing(event) || document.querySelector("dialog[open]")) return;
-    const button = event.target.tagName === "BUTTON" || event.target.type === "checkbox";
-    if (tapped && !button) play();
+    if (tapped && !isButton(event.target)) play();
     if (event.key in ARROWS && !event.ctrlKey && event.target.type !== "range") move(state.frame, false);
   });
   for (const tool of ["click", "brush", "eraser"]) by(`tool-${tool}`).onclick = () => pickTool(tool);
@@ -367,31 +360,7 @@ function wire() {
     "doubt-next": () => jump(1), "doubt-previous": () => jump(-1),
   };
   for (const [id, what] of Object.entries(buttons)) by(id).onclick = what;
-  const field = (id, read, wrong) => {
-    let before = "";
-    by(id).onfocus = () => (before = by(id).value);
-    by(id).onkeydown = (event) => {
-      if (event.key === "Escape") by(id).value = before;
-      if (event.key === "Enter" || event.key === "Escape") by("view").focus();
-    };
-    by(id).onblur = () => {
-      if (!state.project) return;
-      const text = by(id).value;
-      if (text === before || !text.trim()) {
-        fillFields();
-        return;
-      }
-      const frame = read(text);
-      const last = state.project.frames - 1;
-      if (Number.isNaN(frame)) say(wrong, true);
-      else if (frame > last) say(`the last frame is ${last}, at ${clock(state.times[last])}`, true);
-      else say("");
-      if (frame !== state.frame && !Number.isNaN(frame)) seek(frame);
-      else move(state.frame, false);
-    };
-  };
-  field("frame", (text) => (/^\d+f?$/.test(text.trim()) ? parseInt(text, 10) : NaN), "a frame is a whole number, from 0");
-  field("time", frameAt, "a time is like 12.5, 1:02.5 or 300f");
+  fields.begin(seek, say);
   const stage = by("stage");
   stage.addEventListener("dragover", (event) => event.preventDefault());
   stage.addEventListener("drop", (event) => {

@@ -51,12 +51,13 @@ function made(tag, text = "", fields = {}) {
 
 export function drawObjects() {
   const list = by("objects");
-  const rows = state.project.objects.map((one) => one.id).join();
-  if (list.dataset.rows !== rows) {
-    list.dataset.rows = rows;
-    list.replaceChildren(...state.project.objects.map(makeRow));
-  }
-  for (const one of state.project.objects) fillRow(list.querySelector(`[data-id="${one.id}"]`), one);
+  const ids = new Set(state.project.objects.map((one) => String(one.id)));
+  for (const row of [...list.children]) if (!ids.has(row.dataset.id)) row.remove();
+  state.project.objects.forEach((one, place) => { // rows that stay are not touched: a name may be typed
+    const there = list.children[place];
+    if (there?.dataset.id !== String(one.id)) list.insertBefore(makeRow(one), there ?? null);
+    fillRow(list.children[place], one);
+  });
 }
 
 function makeRow(one) {
@@ -101,7 +102,7 @@ function fillRow(row, one) {
   row.classList.toggle("chosen", one.id === state.object);
   row.setAttribute("aria-current", one.id === state.object);
   if (document.activeElement !== colour) colour.value = one.colour;
-  if (document.activeElement !== name) name.value = one.name;
+  if (document.activeElement !== name || name.readOnly) name.value = one.name;
   colour.setAttribute("aria-label", `Colour of ${one.name}`);
   name.setAttribute("aria-label", `Name of object ${one.id}`);
   visible.textContent = one.visible ? "shown" : "hidden";

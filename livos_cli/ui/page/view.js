@@ -244,9 +244,10 @@ export function moveCross(dx, dy) {
   draw();
 }
 
+// The first time it is only shown: nobody clicks where no cursor is seen.
 export function clickCross(on) {
-  if (!cross) moveCross(0, 0);
-  acts.click(bitmapFrame, ...cross, on);
+  if (cross) acts.click(bitmapFrame, ...cross, on);
+  else moveCross(0, 0);
 }
 
 export function setMarks(told, frame) {
