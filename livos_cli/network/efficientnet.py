@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from livos_cli.network.convolve import convolve
+from livos_cli.network.exporting import is_exporting
 
 __all__ = ["ALL_TAPS", "EfficientNetLite0", "remap_lite0"]
 
@@ -27,7 +29,8 @@ class SameConv2d(nn.Conv2d):
     """A convolution with TensorFlow's SAME padding, without a bias; halves even maps only.
 
     Where it halves, it pads one step more on every side and leaves the first row and column of the
-    result out: the same numbers as padding to the right and below, without a copy of the input.
+    result out: the same numbers as padding to the right and below, without a copy of the input. In
+    a graph it pads as it is meant; what runs graphs makes one step of both.
     """
 
     def __init__(
@@ -40,6 +43,10 @@ class SameConv2d(nn.Conv2d):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.cut and is_exporting():
+            before, after = (self.kernel_size[0] - 2) // 2, (self.kernel_size[0] - 1) // 2
+            x = F.pad(x, (before, after, before, after))
+            return F.conv2d(x, self.weight, self.bias, self.stride, 0, 1, self.groups)
         out = super().forward(x)
         return out[..., self.cut :, self.cut :] if self.cut else out
 

@@ -27,7 +27,7 @@ __all__ = ["kept_graphs", "load_graphs"]
 
 log = logging.getLogger(__name__)
 
-GRAPHS = 1  # how they are made: those of another number are not used
+GRAPHS = 2  # how they are made: those of another number are not used
 UNFINISHED, DAY = ".making-", 86400.0
 
 

@@ -242,3 +242,31 @@ def test_int8_decides_nearly_as_float32() -> None:
     assert trackers[1].model.precision == "int8, onnxruntime"
     assert min(same) > 0.97, same
     assert min(same[1:]) < 1, "int8 that is float32"
+
+
+@needs_runtime
+def test_int8_features_are_near_those_of_float32() -> None:
+    """Masks may hide it: with features 0.7 off, J&F was what it is in float32."""
+    rgb = torch.from_numpy(scene(128, 192, 1, objects=2, seed=5)[0][0]).permute(2, 0, 1)[None]
+    want, got = (
+        load_model("lite", device="cpu", precision=precision).encode_image(rgb)
+        for precision in ("fp32", "int8")
+    )
+    for name in ("skip8", "skip4", "pixel", "key", "gate"):
+        one, two = getattr(want, name), getattr(got, name)
+        assert (one - two).norm() < 0.4 * one.norm(), name
+
+
+def test_int8_weights_overflow_on_no_processor() -> None:
+    """Without VNNI two products of a byte and a weight are added in sixteen bits."""
+    onnx = pytest.importorskip("onnx", reason="needs livos[export]")
+    folder = REGISTRY["lite"].int8
+    assert folder is not None
+    for step, _ in STEPS:
+        found = [
+            onnx.numpy_helper.to_array(tensor)
+            for tensor in onnx.load(folder / f"{step.name}.onnx").graph.initializer
+            if tensor.name.endswith(".weight_quantized")
+        ]
+        assert len(found) > 5
+        assert all(weight.dtype == np.int8 and abs(weight).max() <= 64 for weight in found)
