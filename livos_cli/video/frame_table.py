@@ -77,8 +77,8 @@ class FrameTable:
                 if packet.pts is None or packet.is_corrupt:
                     return None
                 seen.append((packet.pts, bool(packet.is_keyframe)))
-        # Of frames that are stored in another order than shown, some containers (AVI, ASF) have
-        # times of the storing alone; what decodes without an order of its own is sorted as it is.
+        # AVI and ASF know when a frame is stored, not when it is shown: frames that the codec
+        # puts in another order look as if they were in order. Then decoding has to tell.
         if reorders and seen == sorted(seen):
             return None
         seen.sort()
