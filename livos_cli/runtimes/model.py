@@ -51,7 +51,9 @@ class GraphLiVOS(LiVOS):
         return super().computed_by if self._engine is None else self._engine.version
 
     def _usable(self, plain: bool) -> bool:
-        if plain and self._engine is not None and self.config.normaliser == self._normaliser:
+        if self._engine is None:  # its graphs are being made
+            return False
+        if plain and self.config.normaliser == self._normaliser:
             return True
         if not self._said:
             log.warning("%s has no graph for this: PyTorch computes it, in float32", self._label)

@@ -244,6 +244,14 @@ def test_int8_decides_nearly_as_float32() -> None:
     assert min(same[1:]) < 1, "int8 that is float32"
 
 
+def test_without_an_engine_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """While graphs are made, PyTorch computes: nobody is to be told that there are none."""
+    model = GraphLiVOS(load_model("tiny", device="cpu").config).eval()
+    with torch.no_grad():
+        model.encode_image(torch.zeros(1, 3, 32, 32))
+    assert not caplog.records
+
+
 @needs_runtime
 def test_int8_features_are_near_those_of_float32() -> None:
     """Masks may hide it: with features 0.7 off, J&F was what it is in float32."""
