@@ -130,6 +130,11 @@ def main() -> None:
         weights = Path(folder) / "random.pth"
         torch.save(network.state_dict(), weights)
         compare(network, weights)
+        ours = {
+            f"livos {name} {precision}": load_model(which, device="cpu", precision=precision)
+            for name, which in (("base", weights), ("lite", "lite"))
+            for precision in ("fp32", "bf16")
+        }
         print("threads objects program: ms by the clock, ms of the processor")
         for threads in THREADS:
             torch.set_num_threads(threads)
@@ -138,10 +143,8 @@ def main() -> None:
                 programs: dict[str, Stepping] = {"authors' base": authors(network)}
                 for name, (module, cfg) in cuties.items():
                     programs[name] = Peer(core.InferenceCore(module, cfg))
-                for name, which in (("livos base", weights), ("livos lite", "lite")):
-                    for precision in ("fp32", "bf16"):
-                        model = load_model(which, device="cpu", precision=precision)
-                        programs[f"{name} {precision}"] = Tracker(model, max_size=HEIGHT)
+                for name, model in ours.items():
+                    programs[name] = Tracker(model, max_size=HEIGHT)
                 taken = times(programs, objects, frames - COUNTED, COUNTED, mean)
                 for name, (clock, processor) in taken.items():
                     print(f"{threads} {objects} {name}: {clock:.0f} {processor:.0f}", flush=True)

@@ -162,12 +162,7 @@ class Jobs:
 
     def _plan(self, what: str, frame: int) -> tuple[Chain, list[Pass], tuple[Drop, ...]]:
         session = self._session
-        with session.changing:
-            project = session.project
-            before = project.keys, project.settings
-            project.refresh()
-            if before != (project.keys, project.settings):
-                session.tell_change(None)
+        with session.editing():
             chain = session.chain()
             if chain is None:
                 raise UsageError("there is no mask to track yet", "click an object first")

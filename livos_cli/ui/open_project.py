@@ -124,7 +124,11 @@ class OpenProject:
     def editing(self) -> Iterator[None]:
         """While the project is changed: nobody else does, and key masks are as they are on disk."""
         with self.changing:
-            self.project.refresh()
+            project = self.project
+            before = project.keys, project.settings
+            project.refresh()
+            if before != (project.keys, project.settings):
+                self.tell_change(None)
             yield
 
     # What is shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,17 +73,30 @@ class Session(OpenProject):
     def _check_open(self, frame: int, object_id: int) -> None:
         """Raises UsageError where nothing may be changed."""
         self.check_frame(frame)
-        if self.project.settings.object(object_id).locked:
-            raise UsageError(f"{self._called(object_id)} is locked", "unlock it in the list")
+        self._check_objects([object_id])
+        self._check_unlocked(frame)
+
+    def _check_objects(self, ids: Iterable[int]) -> None:
+        """Raises UsageError where one of these objects is locked, or is none."""
+        for one in map(self.project.settings.object, ids):
+            if one.locked:
+                raise UsageError(f"{one.name} is locked", "unlock it in the list")
+
+    def _check_unlocked(self, frame: int) -> None:
+        """Raises UsageError for a locked frame."""
         if frame in self.project.settings.locked:
             raise UsageError(f"frame {frame} is locked", "press L to unlock it")
+
+    def _locked(self) -> dict[int, str]:
+        """Names of the locked objects, by id."""
+        return {one.id: one.name for one in self.project.settings.objects if one.locked}
 
     def _check_free(self, shown: np.ndarray, x: float, y: float) -> None:
         """Raises UsageError where a point would have to take what is locked."""
         row, column = min(int(y), self.info.height - 1), min(int(x), self.info.width - 1)
         there = int(shown[row, column]) if row >= 0 and column >= 0 else 0
-        if any(one.id == there and one.locked for one in self.project.settings.objects):
-            raise UsageError(f"that is {self._called(there)}, which is locked", "unlock it first")
+        if (name := self._locked().get(there)) is not None:
+            raise UsageError(f"that is {name}, which is locked", "unlock it first")
 
     def _called(self, object_id: int) -> str:
         return self.project.settings.object(object_id).name
@@ -129,8 +143,7 @@ class Session(OpenProject):
     ) -> str | None:
         """Make a mask that of an object in a frame; what is to be said of it."""
         settings = self.project.settings
-        protected = [one.id for one in settings.objects if one.locked]
-        mask = mask & ~members(shown, protected)
+        mask = mask & ~members(shown, self._locked())
         if not mask.any() and self._is_tracked(frame, object_id):
             raise UsageError(
                 f"nothing of {settings.object(object_id).name} would be left in this frame",
@@ -193,8 +206,7 @@ class Session(OpenProject):
         with self.editing():
             settings = self.project.settings
             old = settings.object(object_id)
-            if old.locked:
-                raise UsageError(f"{old.name} is locked", "unlock it in the list")
+            self._check_objects([object_id])
             project = self.project
             frames = [n for n in project.keys if object_id in project.objects_of(n)]
             if touched := sorted(set(frames) & set(settings.locked)):
@@ -270,14 +282,10 @@ class Session(OpenProject):
     def remove_key(self, frame: int) -> None:
         """Remove a key mask and what was marked there."""
         with self.editing():
-            settings = self.project.settings
             if self.project.key(frame) is None:
                 raise UsageError(f"frame {frame} has no key mask", "diamonds mark frames with one")
-            if frame in settings.locked:
-                raise UsageError(f"frame {frame} is locked", "press L to unlock it")
-            there = self.project.objects_of(frame)
-            if held := [one for one in settings.objects if one.locked and one.id in there]:
-                raise UsageError(f"{held[0].name} is locked", "unlock it in the list")
+            self._check_unlocked(frame)
+            self._check_objects(self.project.objects_of(frame))
             self.changed(
                 f"remove key mask {frame}",
                 frame=frame,
@@ -322,8 +330,7 @@ class Session(OpenProject):
         """A mask of another tool for a frame, in any form that `-m` takes; what is to be said."""
         with self.editing():
             self.check_frame(frame)
-            if frame in self.project.settings.locked:
-                raise UsageError(f"frame {frame} is locked", "press L to unlock it")
+            self._check_unlocked(frame)
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / f"mask{Path(name).suffix.lower()[:6]}"
                 path.write_bytes(data)
@@ -339,8 +346,7 @@ class Session(OpenProject):
 
     def _without_locked(self, frame: int, read: KeyMasks) -> tuple[KeyMasks, list[str]]:
         """Masks for a frame, with its locked objects as they are; what is to be said of those."""
-        locked = {one.id: one.name for one in self.project.settings.objects if one.locked}
-        shown = self.ids(frame)
+        locked, shown = self._locked(), self.ids(frame)
         held = members(shown, locked)
         there = set(ids_of(np.where(held, shown, 0)))
         made: KeyMasks = []

@@ -79,13 +79,13 @@ class FrameTable:
                 seen.append((packet.pts, bool(packet.is_keyframe)))
         # AVI and ASF know when a frame is stored, not when it is shown: frames that the codec
         # puts in another order look as if they were in order. Then decoding has to tell.
-        if reorders and seen == sorted(seen):
+        ordered = sorted(seen)
+        if reorders and seen == ordered:
             return None
-        seen.sort()
-        times = array("q", (pts for pts, _ in seen))
+        times = array("q", (pts for pts, _ in ordered))
         if len(set(times)) != len(times) or not times or times[0] != video.first_pts:
             return None
-        keys = array("q", (place for place, (_, key) in enumerate(seen) if key or not place))
+        keys = array("q", (place for place, (_, key) in enumerate(ordered) if key or not place))
         return cls(times, keys)
 
     @property

@@ -10,7 +10,7 @@ export function fill() {
   if (document.activeElement !== by("time")) by("time").value = clock(state.times[state.frame] ?? 0);
 }
 
-export function begin(seek, say) {
+export function begin(seek, stay, say) {
   wire("frame", (text) => (/^\d+f?$/.test(text.trim()) ? parseInt(text, 10) : NaN), "a frame is a whole number, from 0");
   wire("time", frameAt, "a time is like 12.5, 1:02.5 or 300f");
 
@@ -33,7 +33,8 @@ export function begin(seek, say) {
       if (Number.isNaN(frame)) say(wrong, true);
       else if (frame > last) say(`the last frame is ${last}, at ${clock(state.times[last])}`, true);
       else say("");
-      seek(Number.isNaN(frame) ? state.frame : frame);
+      if (frame !== state.frame && !Number.isNaN(frame)) seek(frame);
+      else stay();
     };
   }
 }

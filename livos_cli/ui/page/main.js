@@ -360,7 +360,7 @@ function wire() {
     "doubt-next": () => jump(1), "doubt-previous": () => jump(-1),
   };
   for (const [id, what] of Object.entries(buttons)) by(id).onclick = what;
-  fields.begin(seek, say);
+  fields.begin(seek, () => move(state.frame, false), say);
   const stage = by("stage");
   stage.addEventListener("dragover", (event) => event.preventDefault());
   stage.addEventListener("drop", (event) => {
