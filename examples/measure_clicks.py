@@ -192,13 +192,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--clicks", type=Path, default=CLICKS, help="weights of a click network")
+    parser.add_argument("--encoder", help="its weights: a file, where they have no name yet")
     parser.add_argument("--pictures", type=Path, help="folder for the masks as pictures")
     parser.add_argument("--seconds", action="store_true", help="take the time instead")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    model = load_model("lite", device="cpu", precision="fp32")
     net = load_clicks(arguments.clicks)
+    model = load_model(arguments.encoder or net.config.encoder, device="cpu", precision="fp32")
     if arguments.seconds:
         time_clicks(arguments.data, model, net)
         return

@@ -1,4 +1,4 @@
-"""Train the click network of `livos mask` on the image encoder of the weights `lite`.
+"""Train the click network of `livos mask` on the frozen image encoder of some weights.
 
     python examples/train_clicks.py --images STILLS.zip@0.5 --pairs DATA/davis-train@0.5 -o RUN
 
@@ -54,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", action="append", default=[], metavar="PATH[@SHARE]")
     parser.add_argument("--pairs", action="append", default=[], metavar="PATH[@SHARE]")
+    parser.add_argument("--encoder", default="lite", help="weights: a name, or NAME.safetensors")
     parser.add_argument("--scenes", type=float, default=0.05, help="share of drawn scenes")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the run's folder")
     parser.add_argument("--steps", type=int, default=ClickOptions.steps)
@@ -72,8 +73,8 @@ def main() -> None:
     options = ClickOptions(
         steps=arguments.steps, minutes=arguments.minutes, bf16=arguments.bf16
     )  # fmt: skip
-    model = load_model("lite", device="cpu", precision="fp32")
-    config = ClickConfig()
+    model = load_model(arguments.encoder, device="cpu", precision="fp32")
+    config = ClickConfig(encoder=Path(arguments.encoder).stem)
     recent: list[tuple[float, float]] = []
 
     def told(step: int, loss: float, iou: float) -> None:

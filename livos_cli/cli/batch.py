@@ -14,9 +14,9 @@ from livos_cli.cli.common import (
     human,
     printable,
     say,
+    say_terms,
     short,
     stderr_console,
-    terms_line,
     warn,
 )
 from livos_cli.cli.progress import Bars
@@ -251,12 +251,7 @@ class BatchDisplay:
         if self._terms_said:
             return
         self._terms_said = True
-        from livos_cli.weights.locate import locate
-        from livos_cli.weights.terms import terms_of
-
-        weights = self._request.where.weights
-        if line := terms_line(weights, terms_of(weights, locate(weights))):
-            self._console.print(line, markup=False)
+        say_terms(self._console, self._request.where.weights)
 
     def ended(self, record: Record) -> None:
         """Say how a video ended."""

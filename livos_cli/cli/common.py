@@ -35,6 +35,7 @@ __all__ = [
     "one_of",
     "printable",
     "say",
+    "say_terms",
     "short",
     "stderr_console",
     "stdout_console",
@@ -219,6 +220,19 @@ def terms_line(weights: str, terms: str | None) -> str | None:
     if not forbids_commerce(terms):
         return None
     return f"the weights {weights} are not for commercial use: {terms}"
+
+
+def say_terms(console: Console, weights: str) -> None:
+    """One line, where these weights are known to be for non-commercial use.
+
+    Raises:
+        WeightsError: there are none of that name.
+    """
+    from livos_cli.weights.locate import locate
+    from livos_cli.weights.terms import terms_of
+
+    if line := terms_line(weights, terms_of(weights, locate(weights))):
+        console.print(line)
 
 
 def human(count: int | None) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from livos_cli.cli.common import Json, Overwrite, say, short
+from livos_cli.cli.common import Json, Overwrite, say, say_terms, short, stderr_console
 from livos_cli.errors import OutputError
 
 __all__ = ["export"]
@@ -48,6 +48,7 @@ def export(
     except OSError as error:
         raise OutputError(f"{out}: {error.strerror}", "choose another folder") from None
     paths = export(model, out, form)
+    say_terms(stderr_console(), weights)
     if as_json:
         print(json.dumps({"format": form, "files": [str(path) for path in paths]}))
         return

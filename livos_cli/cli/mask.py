@@ -17,12 +17,14 @@ from livos_cli.cli.common import (
     Quiet,
     check_free,
     say,
+    say_terms,
     short,
     stderr_console,
     warn,
 )
 from livos_cli.cli.hints import GivenHints
 from livos_cli.files.typed import command, typed
+from livos_cli.weights.registry import DEFAULT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,6 +122,7 @@ def mask(
         threshold=threshold,
         output=output,
         overwrite=overwrite,
+        quiet=quiet,
     )
     _check(asked)
     made = _show(asked) if show else _draw(asked)
@@ -143,6 +146,7 @@ class _Asked:
     threshold: str | None
     output: Path | None
     overwrite: bool
+    quiet: bool
 
 
 @dataclass(frozen=True)
@@ -200,6 +204,8 @@ def _draw(asked: _Asked) -> _Made:
         _check_only(video, number, png)
     hints = asked.hints.by_object(*rgb.shape[:2])
     ids, warnings = _make(rgb, hints, _limit(asked.threshold), png, picture)
+    if hints and not asked.quiet:
+        say_terms(stderr_console(), DEFAULT)
     for warning in warnings:
         warn(stderr_console(), f"{warning}; look at {short(picture)}")
     areas = {str(i): int((ids == i).sum()) for i in sorted(set(ids.ravel().tolist()) - {0})}

@@ -17,11 +17,13 @@ from livos_cli.cli.common import (
     PrecisionOption,
     Quiet,
     Weights,
+    say_terms,
     stderr_console,
 )
 from livos_cli.errors import InputError, UsageError
 from livos_cli.files.typed import typed
-from livos_cli.weights.registry import DEFAULT
+from livos_cli.weights.locate import locate
+from livos_cli.weights.registry import DEFAULT, clicks_with
 
 if TYPE_CHECKING:
     from livos_cli.ui.session import Session
@@ -100,6 +102,10 @@ def ui(
     _check_address(host, token)
     _check_packages()
     video, folder = _which(video, output)
+    locate(weights)  # fetched, or said to be missing, before the page is there
+    console = stderr_console()
+    for name in () if quiet else dict.fromkeys((weights, clicks_with(weights)[0])):
+        say_terms(console, name)
 
     from livos_cli.ui.open_project import Network
     from livos_cli.ui.serve import bind, serve
@@ -108,8 +114,7 @@ def ui(
     listening = bind(host, port)
     session = Session(video, folder, Network(weights, device, precision, max_size), mask)
     try:
-        threading.Thread(target=_warm_up, args=(session,), daemon=True).start()
-        console = stderr_console()
+        threading.Thread(target=_warm_up, args=(session,)).start()
 
         def ready(address: str) -> None:
             if not quiet:
@@ -207,7 +212,10 @@ def _choose(folder: Path) -> str:
 
 
 def _warm_up(session: Session) -> None:
-    """Load what the first click and the first frame want."""
+    """Load what the first click and the first frame want.
+
+    Not in a daemon thread: it would be killed in the middle of PyTorch, which aborts the process.
+    """
     from livos_cli.errors import LivosError
 
     try:

@@ -19,6 +19,7 @@ from livos_cli.network.livos import STRIDE, LiVOS
 from livos_cli.tracker.resize import downsample_image
 from livos_cli.weights.clicks import load_clicks
 from livos_cli.weights.load import load_model
+from livos_cli.weights.registry import DEFAULT, clicks_with
 
 __all__ = ["ClickPredictor", "doubt_found", "find_object", "hold_points", "load_networks"]
 
@@ -65,9 +66,13 @@ class _View:
         return (x - left) * columns / (right - left), (y - top) * rows / (bottom - top)
 
 
-def load_networks() -> tuple[LiVOS, ClickNet]:
-    """What `ClickPredictor` needs beside a frame: the built-in click network and its encoder."""
-    net = load_clicks()
+def load_networks(weights: str = DEFAULT) -> tuple[LiVOS, ClickNet]:
+    """What `ClickPredictor` needs beside a frame: a click network and its image encoder.
+
+    Args:
+        weights: a name; where these have no click network, the default's is loaded.
+    """
+    net = load_clicks(clicks_with(weights)[1])
     return load_model(net.config.encoder, device="cpu", precision="fp32"), net
 
 
@@ -78,7 +83,7 @@ class ClickPredictor:
     features are computed when they are first wanted.
 
     Args:
-        model: whose image encoder the click network was trained on: the weights `lite`.
+        model: whose image encoder the click network was trained on: `clicks.config.encoder`.
         clicks: from `livos_cli.weights.clicks.load_clicks`.
         frame: (H, W, 3) uint8 RGB.
 

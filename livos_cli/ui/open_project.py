@@ -238,7 +238,7 @@ class OpenProject:
             predictor = self._predictors.pop(frame, None)
             if predictor is None:
                 if self._clicks is None:
-                    self._clicks = load_networks()
+                    self._clicks = load_networks(self.network.weights)
                 predictor = ClickPredictor(*self._clicks, self.pictures.exact(frame))
             self._predictors[frame] = predictor
             while len(self._predictors) > PREDICTORS:

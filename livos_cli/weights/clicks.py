@@ -14,10 +14,10 @@ from livos_cli.files.atomic import write_whole
 from livos_cli.network.clicks import ClickConfig, ClickNet
 from livos_cli.network.inference import lay_out_channels_last
 from livos_cli.weights.convert import check_shapes, damaged
+from livos_cli.weights.registry import CLICKS
 
 __all__ = ["CLICKS", "load_clicks", "write_clicks"]
 
-CLICKS = Path(__file__).parent / "clicks.safetensors"  # built in
 METADATA_KEY = "livos_clicks"
 
 

@@ -6,11 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["DEFAULT", "HUB_VARIABLE", "REGISTRY", "Entry"]
+__all__ = ["CLICKS", "DEFAULT", "HUB_VARIABLE", "REGISTRY", "Entry", "clicks_with"]
 
 DEFAULT = "lite"  # the weights where none are named
 HUB_VARIABLE = "LIVOS_HUB_REPO"  # environment variable: a Hub mirror of the published weights
 _HERE = Path(__file__).parent
+CLICKS = _HERE / "clicks.safetensors"  # the click network of the default
 NC = "CC BY-NC 4.0 (non-commercial)"  # of the data they were trained with
 NONE_STATED = "none stated by the authors"  # as of 2026-11-27, beside their code and weights
 
@@ -23,6 +24,7 @@ class Entry:
     summary: str
     terms: str  # of use, in a few words
     file: Path | None = None  # built in: where it lies in the package
+    clicks: Path | None = None  # the click network on its image encoder, where there is one
     int8: Path | None = None  # folder of its graphs in int8, where there are some
     sha256: str | None = None  # of the file, where known
     drive: str | None = None  # Google Drive file id
@@ -48,6 +50,7 @@ REGISTRY: dict[str, Entry] = {
             "the default, 4.5 M parameters",
             NC,
             file=_HERE / "lite.safetensors",
+            clicks=CLICKS,
             int8=_HERE / "lite.int8",
         ),
         Entry("tiny", "the default before, 4.9 M parameters", NC, file=_HERE / "tiny.safetensors"),
@@ -85,3 +88,9 @@ REGISTRY: dict[str, Entry] = {
         ),
     )
 }
+
+
+def clicks_with(weights: str) -> tuple[str, Path]:
+    """The weights whose click network goes with these, and its file: their own or the default's."""
+    entry = REGISTRY.get(weights)
+    return (weights, entry.clicks) if entry and entry.clicks else (DEFAULT, CLICKS)

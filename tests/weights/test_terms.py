@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +99,38 @@ def test_a_batch_says_it_once(livos: Any, clip: Path, own: Path, tmp_path: Path)
         done = livos(*command, "-y", *more)
         assert done.returncode == 0, done.stderr
         assert SAID not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_mask_of_hints_says_it(livos: Any, clip: Path, tmp_path: Path) -> None:
+    command = ["mask", clip / "a.mp4", "-o", tmp_path / "a.png", "-y"]
+    done = livos(*command, "--point", "50%,50%", "--point", "10%,10%,-", "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(SAID) == 1
+    for quiet in (["--point", "50%,50%", "-q"], ["--threshold", "20"]):  # the other: no network
+        done = livos(*command, *quiet)
+        assert done.returncode == 0, done.stderr
+        assert SAID not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", [DEFAULT, None], ids=["default", "own file"])
+def test_the_page_says_it(clip: Path, own: Path, tmp_path: Path, weights: str | None) -> None:
+    """And Ctrl-C while the networks are loaded ends it as it should."""
+    words = ["ui", clip / "a.mp4", "-o", tmp_path / "p", "--no-browser", "-w", weights or own]
+    with subprocess.Popen(
+        [sys.executable, "-m", "livos_cli", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("http")
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert said.startswith(f"the weights {DEFAULT} are")  # with other weights, its click network
+    assert said.count(SAID) == 1
+    assert process.returncode == 0, said
 
 
 @pytest.mark.slow
