@@ -34,6 +34,7 @@ from livos_cli.outputs.sink import DOUBTFUL
 from livos_cli.pipeline.doubts import DoubtWatch
 from livos_cli.weights.convert import read_checkpoint, write_safetensors
 from livos_cli.weights.locate import locate
+from livos_cli.weights.terms import read_terms
 
 Frames = list[tuple[np.ndarray, np.ndarray]]  # RGB and ids
 WAYS = ("backward", "third", "cut")
@@ -262,10 +263,11 @@ def main() -> None:
     print(cross_validate(training))
     print(report(calibration, [run for run in runs if run.way == "forward"]))
     if arguments.output:
-        tensors, config = read_checkpoint(locate(arguments.weights))
+        path = locate(arguments.weights)
+        tensors, config = read_checkpoint(path)
         write_safetensors(
             tensors, config, arguments.output, overwrite=arguments.overwrite,
-            calibration=calibration,
+            calibration=calibration, terms=read_terms(path),
         )  # fmt: skip
 
 

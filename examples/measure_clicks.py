@@ -31,7 +31,8 @@ from livos_cli.interactive.clicks import ClickPredictor
 from livos_cli.network.clicks import ClickNet
 from livos_cli.network.livos import LiVOS
 from livos_cli.training.clicks import Click, next_click
-from livos_cli.weights.clicks import CLICKS, load_clicks
+from livos_cli.weights.clicks import load_clicks
+from livos_cli.weights.registry import CLICKS
 
 CLICK_LIMIT, GOAL, WORSE = 10, 0.85, 0.02
 LEAST = 400  # pixels of an object

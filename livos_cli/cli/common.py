@@ -215,11 +215,12 @@ def warn(console: Console, text: str) -> None:
 
 def terms_line(weights: str, terms: str | None) -> str | None:
     """What to say of weights that are known to be for non-commercial use; None of others."""
+    from livos_cli.weights.registry import OPEN
     from livos_cli.weights.terms import forbids_commerce
 
     if not forbids_commerce(terms):
         return None
-    return f"the weights {weights} are not for commercial use: {terms}"
+    return f"the weights {weights} are not for commercial use: {terms}; {OPEN} allow it"
 
 
 def say_terms(console: Console, weights: str) -> None:

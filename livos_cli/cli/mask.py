@@ -24,7 +24,7 @@ from livos_cli.cli.common import (
 )
 from livos_cli.cli.hints import GivenHints
 from livos_cli.files.typed import command, typed
-from livos_cli.weights.registry import DEFAULT
+from livos_cli.weights.registry import DEFAULT, WITH_CLICKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,6 +106,15 @@ def mask(
             show_default=False,
         ),
     ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(
+            "--weights",
+            "-w",
+            metavar="NAME",
+            help=f"Whose click network looks: {' or '.join(WITH_CLICKS)}.",
+        ),
+    ] = DEFAULT,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -121,6 +130,7 @@ def mask(
         hints=GivenHints(values, ctx.meta["order"]),
         threshold=threshold,
         output=output,
+        weights=weights,
         overwrite=overwrite,
         quiet=quiet,
     )
@@ -145,6 +155,7 @@ class _Asked:
     hints: GivenHints
     threshold: str | None
     output: Path | None
+    weights: str  # whose click network
     overwrite: bool
     quiet: bool
 
@@ -176,6 +187,11 @@ def _check(asked: _Asked) -> None:
             f"`{shown}` shows the frame's coordinates",
         )
     _limit(asked.threshold)
+    if asked.weights not in WITH_CLICKS:
+        raise UsageError(
+            f"there is no click network for the weights {asked.weights}",
+            f"use {' or '.join(WITH_CLICKS)}; the mask is good for any weights",
+        )
     check_exists(asked.video)
     suffixes = (".jpg", ".jpeg", ".png") if show else (".png",)
     ending = "" if output is None or output.is_dir() else output.suffix.lower()
@@ -190,7 +206,7 @@ def _show(asked: _Asked) -> _Made:
     picture = _grid_place(asked.video, number, asked.output)
     check_free(picture, overwrite=asked.overwrite)
     _write_grid(rgb, picture)
-    following = _box_command(asked.video, number, rgb)
+    following = _box_command(asked, number, rgb)
     return _Made((picture,), number, following, {"picture": str(picture)})
 
 
@@ -203,14 +219,14 @@ def _draw(asked: _Asked) -> _Made:
     if output is not None and png.parent == output:
         _check_only(video, number, png)
     hints = asked.hints.by_object(*rgb.shape[:2])
-    ids, warnings = _make(rgb, hints, _limit(asked.threshold), png, picture)
+    ids, warnings = _make(asked, rgb, hints, png, picture)
     if hints and not asked.quiet:
-        say_terms(stderr_console(), DEFAULT)
+        say_terms(stderr_console(), asked.weights)
     for warning in warnings:
         warn(stderr_console(), f"{warning}; look at {short(picture)}")
     areas = {str(i): int((ids == i).sum()) for i in sorted(set(ids.ravel().tolist()) - {0})}
     told = {"mask": str(png), "picture": str(picture), "areas": areas}
-    return _Made((png, picture), number, _segment_command(video, number, png, output), told)
+    return _Made((png, picture), number, _segment_command(asked, number, png), told)
 
 
 def _limit(threshold: str | None) -> float | None:
@@ -285,7 +301,7 @@ def _read(video: str, where: Position) -> tuple[int, np.ndarray]:
     raise InputError(f"{video} has no frame at --frame {where}", f"{length}give an earlier one")
 
 
-def _segment_command(video: str, frame: int, png: Path, output: Path | None) -> str:
+def _segment_command(asked: _Asked, frame: int, png: Path) -> str:
     """What follows the objects of this mask through the video, as it can be typed."""
     from livos_cli.cli.kinds import with_default
     from livos_cli.errors import LivosError, OutputError
@@ -293,13 +309,14 @@ def _segment_command(video: str, frame: int, png: Path, output: Path | None) -> 
     from livos_cli.outputs.paths import plan_outputs
     from livos_cli.pipeline.positions import key_masks
 
-    mask, more = png, []
+    video, output = asked.video, asked.output
+    mask, more = png, _named(asked)
     whole = key_masks(output, video) if output is not None and png.parent == output else None
     if output is not None and whole is not None and whole.frames:  # one of the masks of a folder
         mask = output
-        more = ["--direction", "both"] if whole.frames[0] else []
+        more += ["--direction", "both"] if whole.frames[0] else []
     elif frame:
-        more = ["--from", f"{frame}f", "--direction", "both"]
+        more += ["--from", f"{frame}f", "--direction", "both"]
     try:
         plan_outputs(video, mask, with_default(RunOptions(save=()), many=False))
     except OutputError:  # of an earlier run
@@ -309,12 +326,17 @@ def _segment_command(video: str, frame: int, png: Path, output: Path | None) -> 
     return command("livos", "segment", typed(video), "-m", typed(short(mask)), *more)
 
 
-def _box_command(video: str, frame: int, rgb: np.ndarray) -> str:
+def _named(asked: _Asked) -> list[str]:
+    """What names the weights in a command; nothing for the default."""
+    return [] if asked.weights == DEFAULT else ["-w", asked.weights]
+
+
+def _box_command(asked: _Asked, frame: int, rgb: np.ndarray) -> str:
     """What makes a mask of the object in the middle; the box is to be changed."""
     height, width = rgb.shape[:2]
     box = f"{width // 3},{height // 3},{2 * width // 3},{2 * height // 3}"
     at = ["--frame", f"{frame}f"] if frame else []
-    return command("livos", "mask", typed(video), *at, "--box", box)
+    return command("livos", "mask", typed(asked.video), *at, "--box", box, *_named(asked))
 
 
 def _write_grid(rgb: np.ndarray, path: Path) -> None:
@@ -328,7 +350,7 @@ def _write_grid(rgb: np.ndarray, path: Path) -> None:
 
 
 def _make(
-    rgb: np.ndarray, hints: dict[int, Hints], limit: float | None, png: Path, picture: Path
+    asked: _Asked, rgb: np.ndarray, hints: dict[int, Hints], png: Path, picture: Path
 ) -> tuple[np.ndarray, list[str]]:
     """Find the objects and write both files."""
     import cv2
@@ -344,10 +366,10 @@ def _make(
     ids = np.zeros(rgb.shape[:2], np.uint8)
     warnings = []
     if not hints:
-        ids[pick_backdrop(rgb, limit)] = 1
+        ids[pick_backdrop(rgb, _limit(asked.threshold))] = 1
         if not is_even_backdrop(rgb):
             warnings.append("the frame's border has many colours: there is no even backdrop")
-    for object_id, found, doubt in _find(rgb, hints):
+    for object_id, found, doubt in _find(rgb, hints, asked.weights):
         if doubt:
             warnings.append(f"object {object_id}: {doubt}")
         if both := int((found & (ids > 0)).sum()):
@@ -360,7 +382,9 @@ def _make(
     return ids, warnings
 
 
-def _find(rgb: np.ndarray, hints: dict[int, Hints]) -> Iterator[tuple[int, np.ndarray, str | None]]:
+def _find(
+    rgb: np.ndarray, hints: dict[int, Hints], weights: str
+) -> Iterator[tuple[int, np.ndarray, str | None]]:
     """Each object's mask, and why it may be none; a point on one object is not on the others."""
     if not hints:
         return
@@ -376,7 +400,7 @@ def _find(rgb: np.ndarray, hints: dict[int, Hints]) -> Iterator[tuple[int, np.nd
 
     for own in hints.values():
         check_hints(own, *rgb.shape[:2])
-    predictor = ClickPredictor(*load_networks(), rgb)
+    predictor = ClickPredictor(*load_networks(weights), rgb)
     for object_id, own in hints.items():
         others = [p for other, its in hints.items() if other != object_id for p in its.inside]
         found = find_object(predictor, replace(own, outside=(*own.outside, *others)))

@@ -1,4 +1,4 @@
-"""The file of the click network: written once, read safely."""
+"""The file of a click network: written once, read safely."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def push(weights: str, repo: str, *, private: bool = False) -> str:
         (folder / "README.md").write_text(card_of(weights), encoding="utf-8")
         known = REGISTRY.get(weights)
         if known is not None and known.file is not None:
-            for picture in known.file.parent.glob(f"{known.name}-*.jpg"):  # in its card
+            for picture in known.file.parent.glob(f"{known.name}-failures.jpg"):  # in its card
                 shutil.copy(picture, folder)
         try:
             api.create_repo(repo, private=private, exist_ok=True)

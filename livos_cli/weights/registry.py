@@ -6,13 +6,25 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CLICKS", "DEFAULT", "HUB_VARIABLE", "REGISTRY", "Entry", "clicks_with"]
+__all__ = [
+    "CLICKS",
+    "DEFAULT",
+    "HUB_VARIABLE",
+    "OPEN",
+    "REGISTRY",
+    "WITH_CLICKS",
+    "Entry",
+    "clicks_with",
+]
 
 DEFAULT = "lite"  # the weights where none are named
+OPEN = "lite-open"  # those for commercial use
 HUB_VARIABLE = "LIVOS_HUB_REPO"  # environment variable: a Hub mirror of the published weights
 _HERE = Path(__file__).parent
 CLICKS = _HERE / "clicks.safetensors"  # the click network of the default
-NC = "CC BY-NC 4.0 (non-commercial)"  # of the data they were trained with
+# Those of the data that they were trained with.
+BY_SA = "CC BY-SA 4.0"
+NC = "CC BY-NC 4.0 (non-commercial)"
 NONE_STATED = "none stated by the authors"  # as of 2026-11-27, beside their code and weights
 
 
@@ -53,6 +65,13 @@ REGISTRY: dict[str, Entry] = {
             clicks=CLICKS,
             int8=_HERE / "lite.int8",
         ),
+        Entry(
+            OPEN,
+            "the same network, from data that allow commercial use",
+            BY_SA,
+            file=_HERE / "lite-open.safetensors",
+            clicks=_HERE / "lite-open.clicks.safetensors",
+        ),
         Entry("tiny", "the default before, 4.9 M parameters", NC, file=_HERE / "tiny.safetensors"),
         _published(
             "livos-nomose-480p",
@@ -88,6 +107,8 @@ REGISTRY: dict[str, Entry] = {
         ),
     )
 }
+
+WITH_CLICKS = tuple(name for name, entry in REGISTRY.items() if entry.clicks)
 
 
 def clicks_with(weights: str) -> tuple[str, Path]:

@@ -19,16 +19,16 @@ from livos_cli.cli.mask import _find
 from livos_cli.errors import InputError, LivosError, UsageError, WeightsError
 from livos_cli.evaluation.score import jaccard
 from livos_cli.interactive import clicks as clicks_module
-from livos_cli.interactive.clicks import ClickPredictor, find_object, hold_points
+from livos_cli.interactive.clicks import ClickPredictor, find_object, hold_points, load_networks
 from livos_cli.masks.hints import Hints
 from livos_cli.network.clicks import ClickConfig, ClickNet, draw_guides
 from livos_cli.network.livos import LiVOS
 from livos_cli.training.click_loop import ClickOptions, click_loss, train_clicks
 from livos_cli.training.clicks import begin, draw_sample, next_click, spoil
 from livos_cli.training.sources import Still
-from livos_cli.weights.clicks import CLICKS, METADATA_KEY, load_clicks, write_clicks
+from livos_cli.weights.clicks import METADATA_KEY, load_clicks, write_clicks
 from livos_cli.weights.load import load_model
-from livos_cli.weights.registry import REGISTRY
+from livos_cli.weights.registry import CLICKS, DEFAULT, REGISTRY, WITH_CLICKS, clicks_with
 
 SMALL = ClickConfig(widths=(16, 8, 8), heads=2)
 
@@ -137,7 +137,7 @@ def test_a_point_on_one_object_is_not_on_the_others(picture: Any) -> None:
     places = [(60.0, 100.0), (64.0, 100.0), (70.0, 104.0)]
     hints = {i: Hints(inside=(place,)) for i, place in enumerate(places, start=1)}
     ids = np.zeros(picture[1].shape, np.uint8)
-    for object_id, found, _ in _find(picture[0], hints):
+    for object_id, found, _ in _find(picture[0], hints, DEFAULT):
         ids[found] = object_id
     assert [ids[int(y), int(x)] for x, y in places] == [1, 2, 3]
 
@@ -280,10 +280,19 @@ def test_clicks_find_real_objects_and_do_no_harm(lite: LiVOS, net: ClickNet, sha
 # ---------------------------------------------------------------- the file
 
 
-def test_the_built_in_file_is_small(net: ClickNet) -> None:
-    assert CLICKS.stat().st_size <= 2_000_000
+@pytest.mark.parametrize("weights", WITH_CLICKS)
+def test_the_built_in_files_are_small(weights: str) -> None:
+    name, path = clicks_with(weights)
+    assert path.stat().st_size <= 2_000_000
+    model, net = load_networks(weights)
     assert ClickConfig.from_json(net.config.to_json()) == net.config
-    assert net.config.encoder in REGISTRY
+    assert net.config.encoder == name == weights
+    ClickPredictor(model, net, np.zeros((60, 80, 3), np.uint8))
+
+
+def test_other_weights_take_the_default_s_click_network() -> None:
+    for weights in ("tiny", "owner/repo", "own.safetensors"):
+        assert clicks_with(weights) == (DEFAULT, CLICKS)
 
 
 def one_line(error: LivosError) -> None:

@@ -21,7 +21,7 @@ import livos_cli
 from livos_cli.weights.convert import read_checkpoint, write_safetensors
 from livos_cli.weights.locate import locate
 from livos_cli.weights.publish import card_of
-from livos_cli.weights.registry import DEFAULT, REGISTRY
+from livos_cli.weights.registry import DEFAULT, OPEN, REGISTRY
 from livos_cli.weights.terms import LONGEST, TERMS_KEY, forbids_commerce, read_terms, terms_of
 
 SAID = "not for commercial use"
@@ -68,9 +68,12 @@ def test_the_list_has_terms(livos: Any) -> None:
     assert listed == {name: entry.terms for name, entry in REGISTRY.items()}
     for line in livos("weights", "list").stdout.splitlines()[: len(REGISTRY)]:
         assert REGISTRY[line.split()[0]].terms in line
-    for name in ("lite", "tiny"):  # as their cards have it
-        assert "license: cc-by-nc-4.0" in livos("weights", "card", name).stdout
-        assert forbids_commerce(listed[name])
+    built_in = {name: entry for name, entry in REGISTRY.items() if entry.file}
+    for name, entry in built_in.items():  # as their cards and files have it
+        licence = listed[name].split(" (")[0].lower().replace(" ", "-")
+        assert f"license: {licence}\n" in livos("weights", "card", name).stdout
+        assert read_terms(entry.file) in (None, entry.terms)
+    assert {name for name in built_in if forbids_commerce(listed[name])} == {"lite", "tiny"}
 
 
 @pytest.mark.slow
@@ -79,7 +82,8 @@ def test_one_video_says_it_unless_quiet(livos: Any, clip: Path, own: Path, tmp_p
     done = livos(*command, "--json")
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if SAID in line]
-    assert line == f"the weights {DEFAULT} are not for commercial use: {REGISTRY[DEFAULT].terms}"
+    terms = REGISTRY[DEFAULT].terms
+    assert line == f"the weights {DEFAULT} are not for commercial use: {terms}; {OPEN} allow it"
     assert SAID not in done.stdout
     for more in (["-q"], ["--weights", own]):
         done = livos(*command, *more)
@@ -107,10 +111,23 @@ def test_a_mask_of_hints_says_it(livos: Any, clip: Path, tmp_path: Path) -> None
     done = livos(*command, "--point", "50%,50%", "--point", "10%,10%,-", "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(SAID) == 1
-    for quiet in (["--point", "50%,50%", "-q"], ["--threshold", "20"]):  # the other: no network
+    silent = ["-q"], ["-w", OPEN]
+    for quiet in (*(["--point", "50%,50%", *more] for more in silent), ["--threshold", "20"]):
         done = livos(*command, *quiet)
         assert done.returncode == 0, done.stderr
         assert SAID not in done.stderr
+
+
+def test_a_click_network_is_told_with_its_weights(livos: Any, clip: Path, tmp_path: Path) -> None:
+    command = ["mask", clip / "a.mp4", "-o", tmp_path / "a.png", "-y", "--point", "50%,50%"]
+    done = livos(*command, "-w", OPEN)
+    assert done.returncode == 0, done.stderr
+    assert f"-w {OPEN}" in done.stderr.split("next: livos segment ")[1]
+    assert "-w " not in livos(*command).stderr
+    done = livos(*command, "-w", "tiny")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"use {DEFAULT} or {OPEN}" in done.stderr
 
 
 @pytest.mark.slow
