@@ -30,6 +30,7 @@ __all__ = [
     "Quiet",
     "Weights",
     "as_cell",
+    "clicks_option",
     "check_free",
     "human",
     "one_of",
@@ -234,6 +235,14 @@ def say_terms(console: Console, weights: str) -> None:
 
     if line := terms_line(weights, terms_of(weights, locate(weights))):
         console.print(line)
+
+
+def clicks_option(weights: str) -> list[str]:
+    """What `livos mask` is to be told, so that its network has the terms of these weights."""
+    from livos_cli.weights.registry import DEFAULT, clicks_with
+
+    name, _ = clicks_with(weights)
+    return [] if name == DEFAULT else ["-w", name]
 
 
 def human(count: int | None) -> str:

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from livos_cli.cli.common import short
+from livos_cli.cli.common import clicks_option, short
 from livos_cli.files.typed import command, typed
+from livos_cli.weights.registry import DEFAULT
 
 if TYPE_CHECKING:
     from livos_cli.pipeline.report import Report
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["correction"]
 
 
-def correction(video: str, mask: Path, report: Report) -> list[str]:
+def correction(video: str, mask: Path, report: Report, weights: str = DEFAULT) -> list[str]:
     """The steps that correct the first doubt tracking came to; none where there is no doubt.
 
     Each can be copied into a shell as it is, but for the box.
@@ -34,7 +35,8 @@ def correction(video: str, mask: Path, report: Report) -> list[str]:
         first = whole / f"{_name(video, report.begins)}{mask.suffix}"
         lines.append(f"  {_copy(mask, first)}")
     # The box is to be filled in; what is to be typed around it is quoted where it must be.
-    made = command("livos", "mask", _typed(source), "--frame", frame, "--id", doubt.object)
+    words = ["--frame", frame, "--id", doubt.object, *clicks_option(weights)]
+    made = command("livos", "mask", _typed(source), *words)
     lines.append(f"  {made} --box X0,Y0,X1,Y1 {command('-o', _typed(folder))}")
     lines.append("  " + command("livos", "segment", _typed(source), "-m", _typed(whole), "-y"))
     return lines

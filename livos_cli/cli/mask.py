@@ -16,6 +16,7 @@ from livos_cli.cli.common import (
     Overwrite,
     Quiet,
     check_free,
+    clicks_option,
     say,
     say_terms,
     short,
@@ -310,7 +311,7 @@ def _segment_command(asked: _Asked, frame: int, png: Path) -> str:
     from livos_cli.pipeline.positions import key_masks
 
     video, output = asked.video, asked.output
-    mask, more = png, _named(asked)
+    mask, more = png, clicks_option(asked.weights)
     whole = key_masks(output, video) if output is not None and png.parent == output else None
     if output is not None and whole is not None and whole.frames:  # one of the masks of a folder
         mask = output
@@ -326,17 +327,13 @@ def _segment_command(asked: _Asked, frame: int, png: Path) -> str:
     return command("livos", "segment", typed(video), "-m", typed(short(mask)), *more)
 
 
-def _named(asked: _Asked) -> list[str]:
-    """What names the weights in a command; nothing for the default."""
-    return [] if asked.weights == DEFAULT else ["-w", asked.weights]
-
-
 def _box_command(asked: _Asked, frame: int, rgb: np.ndarray) -> str:
     """What makes a mask of the object in the middle; the box is to be changed."""
     height, width = rgb.shape[:2]
     box = f"{width // 3},{height // 3},{2 * width // 3},{2 * height // 3}"
     at = ["--frame", f"{frame}f"] if frame else []
-    return command("livos", "mask", typed(asked.video), *at, "--box", box, *_named(asked))
+    at += clicks_option(asked.weights)
+    return command("livos", "mask", typed(asked.video), *at, "--box", box)
 
 
 def _write_grid(rgb: np.ndarray, path: Path) -> None:

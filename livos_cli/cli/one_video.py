@@ -70,7 +70,7 @@ def in_one(request: SegmentRequest) -> Report:
             observer=Observer(begin, display.frame, display.finish),
         )
     if options.raw is None:  # which `livos mask` does not read
-        for line in correction(video, mask, report):
+        for line in correction(video, mask, report, where.weights):
             display.note(line)
     return report
 
@@ -126,7 +126,7 @@ def in_stretches(request: SegmentRequest) -> Report:
             observer=Observer(display.begin, display.frame, display.finish),
         )
     remove(stretches)
-    for line in correction(video, mask, report):
+    for line in correction(video, mask, report, where.weights):
         display.note(line)
     return report
 

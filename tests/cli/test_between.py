@@ -22,6 +22,7 @@ from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.options import RunOptions
 from livos_cli.pipeline.doubts import Doubt
 from livos_cli.pipeline.report import Report
+from livos_cli.weights.registry import OPEN
 
 IDS = scene(64, 96, 1)[0][1]
 
@@ -153,6 +154,15 @@ def test_a_correction_goes_where_masks_are_read(tmp_path: Path) -> None:
     made, again = correction(str(video), tmp_path / "export", report)[1:]
     assert made.endswith(f"-o {inner}")
     assert again.endswith(f"-m {tmp_path / 'export'} -y")
+
+
+@pytest.mark.parametrize(("weights", "said"), [(OPEN, f"-w {OPEN} "), ("tiny", "")])
+def test_a_correction_has_a_mask_of_the_same_terms(weights: str, said: str, tmp_path: Path) -> None:
+    (video := tmp_path / "clip.mp4").touch()
+    doubt = Doubt(1, 8, 0.3, 19, True, 0.1)
+    report = Report(20, 1.0, (1,), {}, {}, (64, 96), (64, 96), None, (), 0, (doubt,))
+    lines = correction(str(video), tmp_path / "first.png", report, weights)
+    assert f"--id 1 {said}--box" in lines[2]
 
 
 # A kind that is lost does not take what is known of the others.
