@@ -20,6 +20,7 @@ from livos_cli.training.click_loop import ClickOptions, train_clicks
 from livos_cli.training.procedural import render
 from livos_cli.training.sources import Budget, SourceSpec, Still, load_stills, load_videos
 from livos_cli.weights.clicks import write_clicks
+from livos_cli.weights.registry import DEFAULT
 
 HEIGHT, EVERY = 432, 4  # rows of a video's frames, and which of them are kept
 SCENES = 300
@@ -54,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", action="append", default=[], metavar="PATH[@SHARE]")
     parser.add_argument("--pairs", action="append", default=[], metavar="PATH[@SHARE]")
-    parser.add_argument("--encoder", default="lite", help="weights: a name, or NAME.safetensors")
+    parser.add_argument("--encoder", default=DEFAULT, help="weights: a name, or NAME.safetensors")
     parser.add_argument("--scenes", type=float, default=0.05, help="share of drawn scenes")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the run's folder")
     parser.add_argument("--steps", type=int, default=ClickOptions.steps)

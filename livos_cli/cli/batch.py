@@ -251,7 +251,10 @@ class BatchDisplay:
         if self._terms_said:
             return
         self._terms_said = True
-        say_terms(self._console, self._request.where.weights)
+        from livos_cli.weights.locate import locate
+
+        weights = self._request.where.weights
+        say_terms(self._console, weights, locate(weights))
 
     def ended(self, record: Record) -> None:
         """Say how a video ended."""

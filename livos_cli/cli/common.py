@@ -30,7 +30,6 @@ __all__ = [
     "Quiet",
     "Weights",
     "as_cell",
-    "clicks_option",
     "check_free",
     "human",
     "one_of",
@@ -224,25 +223,12 @@ def terms_line(weights: str, terms: str | None) -> str | None:
     return f"the weights {weights} are not for commercial use: {terms}; {OPEN} allow it"
 
 
-def say_terms(console: Console, weights: str) -> None:
-    """One line, where these weights are known to be for non-commercial use.
-
-    Raises:
-        WeightsError: there are none of that name.
-    """
-    from livos_cli.weights.locate import locate
+def say_terms(console: Console, weights: str, path: Path) -> None:
+    """One line, where these weights, found at `path`, are known to be for non-commercial use."""
     from livos_cli.weights.terms import terms_of
 
-    if line := terms_line(weights, terms_of(weights, locate(weights))):
+    if line := terms_line(weights, terms_of(weights, path)):
         console.print(line)
-
-
-def clicks_option(weights: str) -> list[str]:
-    """What `livos mask` is to be told, so that its network has the terms of these weights."""
-    from livos_cli.weights.registry import DEFAULT, clicks_with
-
-    name, _ = clicks_with(weights)
-    return [] if name == DEFAULT else ["-w", name]
 
 
 def human(count: int | None) -> str:

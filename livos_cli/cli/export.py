@@ -39,16 +39,16 @@ def export(
     if out.exists() and not (overwrite and out.is_dir()):
         raise OutputError(f"{out} exists already", "use -y to replace the graphs in it")
     from livos_cli.runtimes.export import check_format, export
-    from livos_cli.weights.load import load_model
+    from livos_cli.weights.load import load_located
 
     check_format(form)
-    model = load_model(weights, device="cpu", precision="fp32", backend="torch")
+    model, path = load_located(weights, device="cpu", precision="fp32", backend="torch")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: {error.strerror}", "choose another folder") from None
     paths = export(model, out, form)
-    say_terms(stderr_console(), weights)
+    say_terms(stderr_console(), weights, path)
     if as_json:
         print(json.dumps({"format": form, "files": [str(path) for path in paths]}))
         return

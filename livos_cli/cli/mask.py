@@ -16,7 +16,6 @@ from livos_cli.cli.common import (
     Overwrite,
     Quiet,
     check_free,
-    clicks_option,
     say,
     say_terms,
     short,
@@ -24,7 +23,9 @@ from livos_cli.cli.common import (
     warn,
 )
 from livos_cli.cli.hints import GivenHints
+from livos_cli.cli.next_command import box_command, segment_command
 from livos_cli.files.typed import command, typed
+from livos_cli.weights.locate import locate
 from livos_cli.weights.registry import DEFAULT, WITH_CLICKS
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def _show(asked: _Asked) -> _Made:
     picture = _grid_place(asked.video, number, asked.output)
     check_free(picture, overwrite=asked.overwrite)
     _write_grid(rgb, picture)
-    following = _box_command(asked, number, rgb)
+    following = box_command(asked.video, number, rgb, asked.weights)
     return _Made((picture,), number, following, {"picture": str(picture)})
 
 
@@ -222,12 +223,14 @@ def _draw(asked: _Asked) -> _Made:
     hints = asked.hints.by_object(*rgb.shape[:2])
     ids, warnings = _make(asked, rgb, hints, png, picture)
     if hints and not asked.quiet:
-        say_terms(stderr_console(), asked.weights)
+        say_terms(stderr_console(), asked.weights, locate(asked.weights))
     for warning in warnings:
         warn(stderr_console(), f"{warning}; look at {short(picture)}")
     areas = {str(i): int((ids == i).sum()) for i in sorted(set(ids.ravel().tolist()) - {0})}
     told = {"mask": str(png), "picture": str(picture), "areas": areas}
-    return _Made((png, picture), number, _segment_command(asked, number, png), told)
+    return _Made(
+        (png, picture), number, segment_command(video, number, png, output, asked.weights), told
+    )
 
 
 def _limit(threshold: str | None) -> float | None:
@@ -300,40 +303,6 @@ def _read(video: str, where: Position) -> tuple[int, np.ndarray]:
         time = clock(info.frames / float(info.rate))
         length = f"it has about {info.frames} frames ({time}); "
     raise InputError(f"{video} has no frame at --frame {where}", f"{length}give an earlier one")
-
-
-def _segment_command(asked: _Asked, frame: int, png: Path) -> str:
-    """What follows the objects of this mask through the video, as it can be typed."""
-    from livos_cli.cli.kinds import with_default
-    from livos_cli.errors import LivosError, OutputError
-    from livos_cli.options import RunOptions
-    from livos_cli.outputs.paths import plan_outputs
-    from livos_cli.pipeline.positions import key_masks
-
-    video, output = asked.video, asked.output
-    mask, more = png, clicks_option(asked.weights)
-    whole = key_masks(output, video) if output is not None and png.parent == output else None
-    if output is not None and whole is not None and whole.frames:  # one of the masks of a folder
-        mask = output
-        more += ["--direction", "both"] if whole.frames[0] else []
-    elif frame:
-        more += ["--from", f"{frame}f", "--direction", "both"]
-    try:
-        plan_outputs(video, mask, with_default(RunOptions(save=()), many=False))
-    except OutputError:  # of an earlier run
-        more.append("-y")
-    except LivosError:
-        pass  # said when it is run
-    return command("livos", "segment", typed(video), "-m", typed(short(mask)), *more)
-
-
-def _box_command(asked: _Asked, frame: int, rgb: np.ndarray) -> str:
-    """What makes a mask of the object in the middle; the box is to be changed."""
-    height, width = rgb.shape[:2]
-    box = f"{width // 3},{height // 3},{2 * width // 3},{2 * height // 3}"
-    at = ["--frame", f"{frame}f"] if frame else []
-    at += clicks_option(asked.weights)
-    return command("livos", "mask", typed(asked.video), *at, "--box", box)
 
 
 def _write_grid(rgb: np.ndarray, path: Path) -> None:

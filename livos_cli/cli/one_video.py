@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from livos_cli.cli.corrections import correction
+from livos_cli.cli.next_command import correction
 from livos_cli.cli.progress import Display
 from livos_cli.cli.request import SegmentRequest
 from livos_cli.cli.signals import Stop

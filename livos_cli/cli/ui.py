@@ -102,10 +102,11 @@ def ui(
     _check_address(host, token)
     _check_packages()
     video, folder = _which(video, output)
-    locate(weights)  # fetched, or said to be missing, before the page is there
+    # Fetched, or said to be missing, before the page is there.
+    located = {name: locate(name) for name in (weights, clicks_with(weights)[0])}
     console = stderr_console()
-    for name in () if quiet else dict.fromkeys((weights, clicks_with(weights)[0])):
-        say_terms(console, name)
+    for name, path in located.items() if not quiet else ():
+        say_terms(console, name, path)
 
     from livos_cli.ui.open_project import Network
     from livos_cli.ui.serve import bind, serve

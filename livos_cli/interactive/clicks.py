@@ -19,7 +19,7 @@ from livos_cli.network.livos import STRIDE, LiVOS
 from livos_cli.tracker.resize import downsample_image
 from livos_cli.weights.clicks import load_clicks
 from livos_cli.weights.load import load_model
-from livos_cli.weights.registry import DEFAULT, clicks_with
+from livos_cli.weights.registry import clicks_with
 
 __all__ = ["ClickPredictor", "doubt_found", "find_object", "hold_points", "load_networks"]
 
@@ -66,7 +66,7 @@ class _View:
         return (x - left) * columns / (right - left), (y - top) * rows / (bottom - top)
 
 
-def load_networks(weights: str = DEFAULT) -> tuple[LiVOS, ClickNet]:
+def load_networks(weights: str) -> tuple[LiVOS, ClickNet]:
     """What `ClickPredictor` needs beside a frame: a click network and its image encoder.
 
     Args:

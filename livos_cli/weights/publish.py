@@ -84,8 +84,8 @@ def push(weights: str, repo: str, *, private: bool = False) -> str:
         (folder / "README.md").write_text(card_of(weights), encoding="utf-8")
         known = REGISTRY.get(weights)
         if known is not None and known.file is not None:
-            for picture in known.file.parent.glob(f"{known.name}-failures.jpg"):  # in its card
-                shutil.copy(picture, folder)
+            # In its card.
+            shutil.copy(known.file.with_name(f"{known.name}-failures.jpg"), folder)
         try:
             api.create_repo(repo, private=private, exist_ok=True)
             commit = api.upload_folder(

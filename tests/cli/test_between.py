@@ -16,13 +16,13 @@ from conftest import Livos
 from media import scene, write_png, write_video
 
 from livos_cli.batch.discover import discover
-from livos_cli.cli.corrections import correction
+from livos_cli.cli.next_command import correction
 from livos_cli.errors import InputError
 from livos_cli.masks.reference_masks import ReferenceMasks
 from livos_cli.options import RunOptions
 from livos_cli.pipeline.doubts import Doubt
 from livos_cli.pipeline.report import Report
-from livos_cli.weights.registry import OPEN
+from livos_cli.weights.registry import DEFAULT, OPEN
 
 IDS = scene(64, 96, 1)[0][1]
 
@@ -135,7 +135,7 @@ def test_a_correction_does_not_take_another_objects_frame(tmp_path: Path) -> Non
     def frame_of(doubt: Doubt) -> str:
         sizes = ((64, 96), (64, 96))
         report = Report(20, 1.0, (1, 2), {}, {}, *sizes, None, (), 5, (doubt,))
-        return correction(str(video), masks, report)[1].split("--frame ")[1].split()[0]
+        return correction(str(video), masks, report, DEFAULT)[1].split("--frame ")[1].split()[0]
 
     assert frame_of(Doubt(2, 8, 0.3, 19, True, 0.1)) == "9"
     assert frame_of(Doubt(2, 10, 0.3, 8, True, 0.1)) == "9"  # backward
@@ -151,7 +151,7 @@ def test_a_correction_goes_where_masks_are_read(tmp_path: Path) -> None:
     write_png(inner / "frame_000000.png", IDS, "gray")
     doubt = Doubt(1, 8, 0.3, 19, True, 0.1)
     report = Report(20, 1.0, (1,), {}, {}, (64, 96), (64, 96), None, (), 0, (doubt,))
-    made, again = correction(str(video), tmp_path / "export", report)[1:]
+    made, again = correction(str(video), tmp_path / "export", report, DEFAULT)[1:]
     assert made.endswith(f"-o {inner}")
     assert again.endswith(f"-m {tmp_path / 'export'} -y")
 

@@ -6,9 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import EXAMPLES
 from media import files, scene, write_video
+from page_server import PageServer
 
 from livos_cli.masks.palette import decode_index_png
 
@@ -28,32 +26,6 @@ WIDTH, HEIGHT, FRAMES, CUT = 160, 96, 60, 40
 SOON = 60_000  # ms
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
-
-
-class Server:
-    """`livos ui` in a process of its own."""
-
-    def __init__(self, *words: object) -> None:
-        self._words = [sys.executable, "-m", "livos_cli", "ui", *map(str, words), "--no-browser"]
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            self._words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        self.address = self.process.stdout.readline().strip()
-        assert self.address.startswith("http"), self.process.communicate()[1]
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate(timeout=30)
-
-    def stop(self) -> str:
-        self.process.send_signal(signal.SIGINT)
-        said = self.process.communicate(timeout=30)[1]
-        assert self.process.returncode == 0, said
-        return said
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +140,7 @@ def until(true: Any, seconds: float = 60) -> None:
 def test_a_shot_from_click_to_export(chromium: Any, shot: Any, tmp_path: Path, livos: Any) -> None:
     video, truth = shot
     project = tmp_path / "project"
-    server = Server(video, "-o", project)
+    server = PageServer(video, "-o", project)
     page = Page(chromium, server.address)
     assert "Click the object" in page.text("#hint")
     page.picture("1-first")
@@ -272,7 +244,7 @@ def test_a_shot_from_click_to_export(chromium: Any, shot: Any, tmp_path: Path, l
 def test_a_killed_server_loses_nothing(chromium: Any, shot: Any, tmp_path: Path) -> None:
     video, truth = shot
     project = tmp_path / "project"
-    server = Server(video, "-o", project, "--token", "a-token-of-some-length")
+    server = PageServer(video, "-o", project, "--token", "a-token-of-some-length")
     page = Page(chromium, server.address)
     page.click(*middle(truth[0] == 1))
     until(lambda: (project / "masks" / "00000.png").exists())
@@ -298,7 +270,7 @@ def test_a_killed_server_loses_nothing(chromium: Any, shot: Any, tmp_path: Path)
 def test_keyboard_alone(chromium: Any, shot: Any, tmp_path: Path) -> None:
     video, truth = shot
     project = tmp_path / "project"
-    server = Server(video, "-o", project)
+    server = PageServer(video, "-o", project)
     page = Page(chromium, server.address)
     page.press("Control+ArrowLeft")
     x, y = middle(truth[0] == 1)
@@ -338,7 +310,7 @@ def test_habits(chromium: Any, shot: Any, tmp_path: Path) -> None:
     """Space plays, a time that is typed leaves the field, a name is changed, a range is seen."""
     video, truth = shot
     project = tmp_path / "project"
-    server = Server(video, "-o", project)
+    server = PageServer(video, "-o", project)
     page = Page(chromium, server.address)
     page.press(" ")
     until(lambda: int(page.page.input_value("#frame")) > 3)
@@ -386,7 +358,7 @@ def test_habits(chromium: Any, shot: Any, tmp_path: Path) -> None:
 def test_a_jump_while_it_plays_and_keys_in_fields(chromium: Any, shot: Any, tmp_path: Path) -> None:
     video, truth = shot
     project = tmp_path / "project"
-    server = Server(video, "-o", project)
+    server = PageServer(video, "-o", project)
     page = Page(chromium, server.address)
     page.press("Enter")  # the cursor is shown; nothing was pointed at
     page.go(0)
@@ -419,7 +391,7 @@ def test_a_jump_while_it_plays_and_keys_in_fields(chromium: Any, shot: Any, tmp_
 
 
 def test_names_for_screen_readers(chromium: Any, shot: Any, tmp_path: Path) -> None:
-    server = Server(shot[0], "-o", tmp_path / "project")
+    server = PageServer(shot[0], "-o", tmp_path / "project")
     page = Page(chromium, server.address)
     page.press("a", "a")
     page.page.locator("#objects li.chosen[data-id='2']").wait_for()
@@ -437,7 +409,7 @@ def test_light_dark_and_a_large_window(
     chromium: Any, scheme: str, tmp_path: Path, shared: Path
 ) -> None:
     """Nothing is cut off, from 1280x720 up; pictures to look at."""
-    server = Server(shared / "data" / "davis-train" / "bear.mp4", "-o", tmp_path / "project")
+    server = PageServer(shared / "data" / "davis-train" / "bear.mp4", "-o", tmp_path / "project")
     page = Page(chromium, server.address, (854, 480))
     page.page.emulate_media(color_scheme=scheme)
     page.click(430, 250)
@@ -457,7 +429,7 @@ def test_light_dark_and_a_large_window(
 
 def test_a_mask_file_is_dropped(chromium: Any, tmp_path: Path) -> None:
     project = tmp_path / "project"
-    server = Server(EXAMPLES / "clip.mp4", "-o", project)
+    server = PageServer(EXAMPLES / "clip.mp4", "-o", project)
     page = Page(chromium, server.address, (640, 360))
     data = (EXAMPLES / "first.png").read_bytes()
     transfer = page.page.context.new_cdp_session(page.page)

@@ -7,30 +7,22 @@ import json
 import re
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from media import scene, write_video
+from page_server import PageServer
 
 TOKEN = "0123456789abcdef-token"
 
 
-class Server:
-    """`livos ui` in a process of its own."""
+class Server(PageServer):
+    """That is asked without a browser."""
 
     def __init__(self, *words: object) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "livos_cli", "ui", *map(str, words), "--no-browser"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        self.address = self.process.stdout.readline().strip()
+        super().__init__(*words)
         found = re.search(r":(\d+)/", self.address)
         assert found, self.end()
         self.port = int(found[1])

@@ -5,9 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import safetensors.torch
 import torch
 from conftest import ROOT
 from media import scene, write_png, write_video
+from page_server import PageServer
 
 import livos_cli
 from livos_cli.weights.convert import read_checkpoint, write_safetensors
@@ -134,20 +132,10 @@ def test_a_click_network_is_told_with_its_weights(livos: Any, clip: Path, tmp_pa
 @pytest.mark.parametrize("weights", [DEFAULT, None], ids=["default", "own file"])
 def test_the_page_says_it(clip: Path, own: Path, tmp_path: Path, weights: str | None) -> None:
     """And Ctrl-C while the networks are loaded ends it as it should."""
-    words = ["ui", clip / "a.mp4", "-o", tmp_path / "p", "--no-browser", "-w", weights or own]
-    with subprocess.Popen(
-        [sys.executable, "-m", "livos_cli", *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("http")
-        process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
+    server = PageServer(clip / "a.mp4", "-o", tmp_path / "p", "-w", weights or own)
+    said = server.stop()  # and ends with 0
     assert said.startswith(f"the weights {DEFAULT} are")  # with other weights, its click network
     assert said.count(SAID) == 1
-    assert process.returncode == 0, said
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What to type where an object is doubtful."""
+"""What to type next: after a mask, and where an object is doubtful."""
 
 from __future__ import annotations
 
@@ -6,17 +6,52 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from livos_cli.cli.common import clicks_option, short
+from livos_cli.cli.common import short
 from livos_cli.files.typed import command, typed
-from livos_cli.weights.registry import DEFAULT
+from livos_cli.weights.registry import DEFAULT, clicks_with
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from livos_cli.pipeline.report import Report
 
-__all__ = ["correction"]
+__all__ = ["box_command", "correction", "segment_command"]
 
 
-def correction(video: str, mask: Path, report: Report, weights: str = DEFAULT) -> list[str]:
+def segment_command(video: str, frame: int, png: Path, output: Path | None, weights: str) -> str:
+    """What follows the objects of this mask through the video, as it can be typed."""
+    from livos_cli.cli.kinds import with_default
+    from livos_cli.errors import LivosError, OutputError
+    from livos_cli.options import RunOptions
+    from livos_cli.outputs.paths import plan_outputs
+    from livos_cli.pipeline.positions import key_masks
+
+    mask, more = png, _clicks_option(weights)
+    whole = key_masks(output, video) if output is not None and png.parent == output else None
+    if output is not None and whole is not None and whole.frames:  # one of the masks of a folder
+        mask = output
+        more += ["--direction", "both"] if whole.frames[0] else []
+    elif frame:
+        more += ["--from", f"{frame}f", "--direction", "both"]
+    try:
+        plan_outputs(video, mask, with_default(RunOptions(save=()), many=False))
+    except OutputError:  # of an earlier run
+        more.append("-y")
+    except LivosError:
+        pass  # said when it is run
+    return command("livos", "segment", typed(video), "-m", typed(short(mask)), *more)
+
+
+def box_command(video: str, frame: int, rgb: np.ndarray, weights: str) -> str:
+    """What makes a mask of the object in the middle; the box is to be changed."""
+    height, width = rgb.shape[:2]
+    box = f"{width // 3},{height // 3},{2 * width // 3},{2 * height // 3}"
+    at = ["--frame", f"{frame}f"] if frame else []
+    at += _clicks_option(weights)
+    return command("livos", "mask", typed(video), *at, "--box", box)
+
+
+def correction(video: str, mask: Path, report: Report, weights: str) -> list[str]:
     """The steps that correct the first doubt tracking came to; none where there is no doubt.
 
     Each can be copied into a shell as it is, but for the box.
@@ -35,11 +70,17 @@ def correction(video: str, mask: Path, report: Report, weights: str = DEFAULT) -
         first = whole / f"{_name(video, report.begins)}{mask.suffix}"
         lines.append(f"  {_copy(mask, first)}")
     # The box is to be filled in; what is to be typed around it is quoted where it must be.
-    words = ["--frame", frame, "--id", doubt.object, *clicks_option(weights)]
+    words = ["--frame", frame, "--id", doubt.object, *_clicks_option(weights)]
     made = command("livos", "mask", _typed(source), *words)
     lines.append(f"  {made} --box X0,Y0,X1,Y1 {command('-o', _typed(folder))}")
     lines.append("  " + command("livos", "segment", _typed(source), "-m", _typed(whole), "-y"))
     return lines
+
+
+def _clicks_option(weights: str) -> list[str]:
+    """What `livos mask` is to be told, so that its network has the terms of these weights."""
+    name, _ = clicks_with(weights)
+    return [] if name == DEFAULT else ["-w", name]
 
 
 def _new_folder(video: str) -> Path:
