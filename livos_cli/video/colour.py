@@ -13,6 +13,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from livos_cli.errors import InputError
@@ -74,25 +75,25 @@ def orientation_of(picture: Any) -> tuple[int, bool]:
     Raises:
         InputError: it is tagged with another rotation.
     """
-    for data in picture.side_data:
-        if "DISPLAYMATRIX" in str(data.type):
-            # A point (x, y) is shown at (x a + y c, x b + y d).
-            a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
-            if not (size := a * d - b * c):
-                break  # it shows nothing: players leave it alone
-            mirrored = size < 0
-            if mirrored:  # x is negated before the turn, which is what remains
-                a, b = -a, -b
-            angle = math.degrees(math.atan2(-b, a))
-            turns = round(angle / 90)
-            if abs(angle - 90 * turns) > NEARLY:
-                raise InputError(
-                    f"the video is tagged with a rotation of {angle:.3g} degrees, which is not a "
-                    "quarter turn",
-                    "apply it first: ffmpeg -i IN OUT",
-                )
-            return turns % 4, mirrored
-    return 0, False
+    data = picture.side_data.get(Type.DISPLAYMATRIX)  # a mapping in every PyAV; iterating is not
+    if data is None:
+        return 0, False
+    # A point (x, y) is shown at (x a + y c, x b + y d).
+    a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
+    if not (size := a * d - b * c):
+        return 0, False  # it shows nothing: players leave it alone
+    mirrored = size < 0
+    if mirrored:  # x is negated before the turn, which is what remains
+        a, b = -a, -b
+    angle = math.degrees(math.atan2(-b, a))
+    turns = round(angle / 90)
+    if abs(angle - 90 * turns) > NEARLY:
+        raise InputError(
+            f"the video is tagged with a rotation of {angle:.3g} degrees, which is not a "
+            "quarter turn",
+            "apply it first: ffmpeg -i IN OUT",
+        )
+    return turns % 4, mirrored
 
 
 def orient(image: np.ndarray, orientation: tuple[int, bool]) -> np.ndarray:

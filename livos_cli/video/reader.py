@@ -254,7 +254,8 @@ class VideoSource(BaseSource):
         stream, first = self.stream, self._first
         orientation = orientation_of(first)
         width, height = first.width, first.height
-        aspect = stream.sample_aspect_ratio or None
+        # Unset is None or, from PyAV 19 on, zero; Fraction is what all else here computes with.
+        aspect = Fraction(stream.sample_aspect_ratio or 0) or None
         if orientation[0] % 2:
             width, height = height, width
             aspect = 1 / aspect if aspect else None
