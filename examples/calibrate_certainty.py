@@ -1,6 +1,6 @@
 """Fit what livos says of its own certainty to some weights, and store it in their file.
 
-    python examples/calibrate_certainty.py tiny DATA/davis-train -o calibrated.safetensors
+    python examples/calibrate_certainty.py lite DATA/davis-train -o calibrated.safetensors
 
 DATA/davis-train holds NAME.mp4 and NAME.masks.mkv, frame for frame; DATA/splits.json lists names
 under `train` and `dev`. The network follows the objects of the first in ways that it was not

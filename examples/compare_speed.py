@@ -1,6 +1,6 @@
 """Time and memory of sets of weights, frame by frame in turn, on this machine's CPU.
 
-    python examples/compare_speed.py lite tiny lite:bf16 lite:int8 lite:fp32:openvino
+    python examples/compare_speed.py lite lite-open lite:bf16 lite:int8 lite:fp32:openvino
 
 Frames of 854x480 are generated, the network runs in float32 and with PyTorch, or as is said after
 colons, at a shorter side of 384 and of 480, with one and three objects. In one process a frame goes

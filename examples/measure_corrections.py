@@ -163,7 +163,7 @@ def corrected(model: LiVOS, data: Path, name: str, before: Before) -> dict[str, 
 def main() -> None:
     data, names = Path(sys.argv[1]), sys.argv[2:]
     names = names or sorted(path.stem for path in data.glob("*.mp4"))
-    model = load_model("tiny", device="cpu", precision="fp32")
+    model = load_model("lite", device="cpu", precision="fp32")
     table: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     for name in names:
         plain, before = uncorrected(model, data, name)

@@ -26,7 +26,7 @@ def after(frames: int) -> Callable[[], bool]:
 
 def main() -> None:
     video, mask, frames = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    model = load_model("tiny")
+    model = load_model("lite")
     options = SegmentOptions(end=Position(frame=frames))
 
     def seconds(out: Path, kind: str, keep: Checkpointing | None = None) -> float:

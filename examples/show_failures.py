@@ -1,6 +1,6 @@
 """Where the built-in networks fail, as pictures: livos_cli/weights/*-failures.jpg.
 
-    python examples/show_failures.py tiny-failures.jpg --weights tiny
+    python examples/show_failures.py failures.jpg --weights lite
     python examples/show_failures.py lite-failures.jpg --scenes cut,absence,blur \
         --real DATA/davis-train/dance-jump.mp4 DATA/davis-train/horsejump-low.mp4
 

@@ -63,7 +63,7 @@ def same_as_eager(dry: bool) -> Iterator[Row]:
     from livos_cli.tracker.tracker import Tracker
 
     size = (160, 240) if dry else (1080, 1920)
-    for name in ("tiny", "lite"):
+    for name in ("lite", "lite-open"):
         model = livos_cli.load_model(name, device=_device(dry), precision=_half(dry))
         weights = sum(p.numel() * p.itemsize for p in model.parameters())
         cells = (-(-size[0] // 16), -(-size[1] // 16))

@@ -8,19 +8,29 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["LivosError", "SegmentOptions", "Tracker", "__version__", "load_model", "segment"]
+__all__ = [
+    "LivosError",
+    "SegmentOptions",
+    "Tracker",
+    "__version__",
+    "load_model",
+    "read_mask",
+    "segment",
+]
 
 _WHERE = {
     "LivosError": "livos_cli.errors",
     "SegmentOptions": "livos_cli.options",
     "Tracker": "livos_cli.tracker.tracker",
     "load_model": "livos_cli.weights.load",
+    "read_mask": "livos_cli.masks.object_ids",
     "segment": "livos_cli.pipeline.segment",
 }
 
 if TYPE_CHECKING:
     __version__: str
     from livos_cli.errors import LivosError
+    from livos_cli.masks.object_ids import read_mask
     from livos_cli.options import SegmentOptions
     from livos_cli.pipeline.segment import segment
     from livos_cli.tracker.tracker import Tracker

@@ -35,6 +35,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
+# Trained weights of another network than the default.
+TINY_WEIGHTS = ROOT / "tests" / "data" / "tiny.safetensors"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,8 +57,8 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny() -> LiVOS:
-    """The built-in network, float32 on the CPU."""
-    return load_model("tiny", device="cpu", precision="fp32")
+    """A trained network, float32 on the CPU."""
+    return load_model(TINY_WEIGHTS, device="cpu", precision="fp32")
 
 
 Livos = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -10,6 +10,7 @@ import av
 import numpy as np
 
 from livos_cli.training.procedural import render
+from livos_cli.video.colour import BT2020, KNOWS_BT2020, in_bt2020
 
 
 def scene(height: int, width: int, frames: int, objects: int = 1, seed: int = 0) -> list[Any]:
@@ -54,6 +55,8 @@ def write_video(
         for index, image in enumerate(images):
             frame: Any = av.VideoFrame.from_ndarray(image, format="rgb24")
             if matrix is not None:
+                if matrix in BT2020 and not KNOWS_BT2020:
+                    frame = in_bt2020(image)
                 frame = frame.reformat(
                     format=pix_fmt, dst_colorspace=matrix, dst_color_range=2 if full_range else 1
                 )

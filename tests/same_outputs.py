@@ -19,7 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
-QUICK = ["--device", "cpu", "--precision", "fp32", "--max-size", "96", "--weights", "tiny"]
+WEIGHTS = Path(__file__).parent / "data" / "tiny.safetensors"
+QUICK = ["--device", "cpu", "--precision", "fp32", "--max-size", "96", "--weights", str(WEIGHTS)]
 TIMES = re.compile(rb'"(seconds|fps|peak_memory|started|ended|mib|[a-z_]*seconds)": ?[\d.e+-]+')
 
 

@@ -26,7 +26,17 @@ FLOORS = [
     {"livos_kernels"},
 ]
 # What all may use, and what uses nothing but itself.
-SMALL = {"bfloat16", "device", "errors", "files", "memory", "options", "redact", "version"}
+SMALL = {
+    "bfloat16",
+    "device",
+    "errors",
+    "extras",
+    "files",
+    "memory",
+    "options",
+    "redact",
+    "version",
+}
 DOORS = {"__init__", "__main__"}  # the ways in: from Python, and `python -m livos_cli`
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FLOOR_OF |= dict.fromkeys(SMALL, len(FLOORS)) | dict.fromkeys(DOORS, -1)

@@ -16,6 +16,7 @@ from livos_cli.batch.report import Record, failed
 from livos_cli.batch.split import Stretch, work_on_stretch
 from livos_cli.batch.work import work
 from livos_cli.errors import InterruptionError, LivosError, UsageError
+from livos_cli.extras import install_hint
 from livos_cli.network.livos import LiVOS
 from livos_cli.redact import redact_logs
 from livos_cli.video.address import Address
@@ -153,7 +154,7 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise UsageError("--engine ray needs Ray", "pip install 'livos[ray]'") from None
+        raise UsageError("--engine ray needs the extra 'ray'", install_hint("ray")) from None
     return ray
 
 

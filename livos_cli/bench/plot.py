@@ -7,6 +7,7 @@ from pathlib import Path
 
 from livos_cli.bench.settings import Measured
 from livos_cli.errors import UsageError
+from livos_cli.extras import install_hint
 
 __all__ = ["plot"]
 
@@ -20,7 +21,9 @@ def plot(results: Sequence[Measured], path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise UsageError("--plot needs matplotlib", "pip install 'livos[plot]'") from None
+        raise UsageError(
+            "--plot needs the extra 'plot' (matplotlib)", install_hint("plot")
+        ) from None
     good = [r for r in results if not r.problem]
     if not good:
         raise UsageError("there is nothing to plot: no setting ran", "see the table")

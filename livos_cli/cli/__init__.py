@@ -116,6 +116,9 @@ def _explain(error: Exception) -> int | None:
         return _tell(explained(error, sys.argv[1:]))
     if out_of_memory(error):
         return _tell(too_little_memory())
+    if "initialize cpuinfo" in str(error):
+        said = "PyTorch cannot find out what processor this is"
+        return _tell(LivosError(said, "mount /proc; a chroot or container may lack it"))
     if isinstance(error, OSError) and error.errno in _STDOUT_FAULTS and error.filename is None:
         # Only our own stdout has no file name: whoever read it has gone, or it is full.
         if error.errno == errno.EPIPE:

@@ -70,7 +70,7 @@ def bench(
     threads: Annotated[int, typer.Option(help="CPU threads; 0: PyTorch's choice.", min=0)] = 0,
     plot: Annotated[
         Optional[Path],
-        typer.Option(metavar="PNG", help="Draw time and memory (needs livos[plot])."),
+        typer.Option(metavar="PNG", help="Draw time and memory (needs the extra 'plot')."),
     ] = None,
     profile: Annotated[
         Optional[Path],

@@ -31,6 +31,7 @@ def info(as_json: Json = False) -> None:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "not installed"
+    versions["torch"] = torch.__version__  # which says for what it was built
     codecs = {}
     for name in ("ffv1", "libx264", "png"):
         try:

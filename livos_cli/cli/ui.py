@@ -21,6 +21,7 @@ from livos_cli.cli.common import (
     stderr_console,
 )
 from livos_cli.errors import InputError, UsageError
+from livos_cli.extras import install_hint
 from livos_cli.files.typed import typed
 from livos_cli.weights.locate import locate
 from livos_cli.weights.registry import DEFAULT, clicks_with
@@ -157,7 +158,9 @@ def _check_packages() -> None:
         import starlette.applications  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError:
-        raise UsageError("livos ui needs more packages", "pip install 'livos[ui]'") from None
+        raise UsageError(
+            "`livos ui` needs the extra 'ui' (starlette, uvicorn)", install_hint("ui")
+        ) from None
 
 
 def _which(video: str, output: Path | None) -> tuple[str, Path]:

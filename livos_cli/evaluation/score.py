@@ -10,6 +10,7 @@ import numpy as np
 
 from livos_cli.datasets import list_annotations, read_ids
 from livos_cli.errors import InputError, UsageError
+from livos_cli.extras import install_hint
 
 __all__ = ["Score", "jaccard", "mean_score", "require_scorer", "score_sequence"]
 
@@ -33,7 +34,7 @@ def require_scorer() -> None:
         import vos_benchmark.evaluator  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            f"evaluation needs more packages ({error.name})", "pip install 'livos[eval]'"
+            f"`livos eval` needs the extra 'eval' ({error.name})", install_hint("eval")
         ) from None
 
 

@@ -55,7 +55,7 @@ class Style:
 
 
 def read_mask(
-    path: Path,
+    path: str | Path,
     colours: ColourTable | None = None,
     *,
     allow_empty: bool = False,
@@ -82,7 +82,14 @@ def read_mask(
 
     Raises:
         InputError: the file is missing, is no image, or holds no object.
+
+    Examples:
+        >>> import numpy as np
+        >>> from livos_cli import read_mask
+        >>> np.unique(read_mask("examples/first.png")).tolist()
+        [0, 1, 2, 3]
     """
+    path = Path(path)
     picture = decode_mask_file(path)
     if picture.pages > 1:
         note(f"the mask {path} holds {picture.pages} pictures: the first is taken")

@@ -12,6 +12,7 @@ import numpy as np
 
 from livos_cli.device import fast_bfloat16
 from livos_cli.errors import UsageError
+from livos_cli.extras import install_hint
 from livos_cli.runtimes.steps import STEPS
 
 __all__ = ["ENGINES", "Engine", "OnnxRuntime", "OpenVino", "precision_for"]
@@ -54,7 +55,7 @@ class OnnxRuntime:
             _onnxruntime()
         except ImportError:
             raise UsageError(
-                "--backend onnxruntime needs ONNX Runtime", "pip install 'livos[onnxruntime]'"
+                "--backend onnxruntime needs the extra 'onnxruntime'", install_hint("onnxruntime")
             ) from None
         if precision not in ("fp32", "int8"):
             raise UsageError(
@@ -108,7 +109,7 @@ class OpenVino:
             import openvino  # noqa: F401
         except ImportError:
             raise UsageError(
-                "--backend openvino needs OpenVINO", "pip install 'livos[openvino]'"
+                "--backend openvino needs the extra 'openvino'", install_hint("openvino")
             ) from None
         if precision not in ("fp32", "bf16", "int8"):
             raise UsageError(

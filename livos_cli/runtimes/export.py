@@ -16,6 +16,7 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from livos_cli.errors import UsageError
+from livos_cli.extras import install_hint
 from livos_cli.files.atomic import write_whole
 from livos_cli.network.exporting import exporting
 from livos_cli.network.livos import LiVOS
@@ -67,8 +68,7 @@ def check_format(form: str) -> None:
     if missing:
         extra = "openvino" if form == "openvino" else "export"
         raise UsageError(
-            f"--format {form} needs more packages ({', '.join(missing)})",
-            f"pip install 'livos[{extra}]'",
+            f"--format {form} needs the extra '{extra}' ({', '.join(missing)})", install_hint(extra)
         )
 
 

@@ -20,7 +20,8 @@ def frame_tensor(frame: np.ndarray | Tensor, size: tuple[int, int] | None) -> Te
         ValueError: another shape, type or size.
     """
     if isinstance(frame, np.ndarray):
-        frame = np.ascontiguousarray(frame)  # BGR[..., ::-1] has a stride that torch refuses
+        # BGR[..., ::-1] has a stride that torch refuses; it shares no memory that it may not write.
+        frame = np.require(frame, requirements=["C", "W"])
     image = torch.as_tensor(frame)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != torch.uint8:
         raise ValueError(f"a frame must be (H, W, 3) uint8, not {tuple(image.shape)} {image.dtype}")
@@ -43,6 +44,8 @@ def mask_tensor(mask: np.ndarray | Tensor, size: tuple[int, int], device: torch.
     """
     if isinstance(mask, np.ndarray) and mask.dtype.kind in "bui":
         mask = mask.astype(np.int64)  # torch's wide unsigned types lack most operations
+    elif isinstance(mask, np.ndarray):
+        mask = np.require(mask, requirements=["W"])
     given = torch.as_tensor(mask)
     if given.shape != size or given.is_floating_point():
         raise ValueError(f"a mask must be {size} integers, not {tuple(given.shape)} {given.dtype}")

@@ -63,7 +63,7 @@ class Tracker:
     Examples:
         >>> import numpy as np
         >>> from livos_cli import Tracker, load_model
-        >>> tracker = Tracker(load_model("tiny", device="cpu"), max_size=48)
+        >>> tracker = Tracker(load_model("lite", device="cpu"), max_size=48)
         >>> frame, mask = np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64), np.uint8)
         >>> mask[10:30, 10:30] = 7
         >>> tracker.step(frame, mask).shape

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from livos_cli.errors import UsageError
+from livos_cli.extras import install_hint
 
 __all__ = ["plot_log"]
 
@@ -27,7 +28,7 @@ def plot_log(log: Path, picture: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise UsageError("plots need matplotlib", "pip install 'livos[plot]'") from None
+        raise UsageError("plots need the extra 'plot' (matplotlib)", install_hint("plot")) from None
     with log.open(newline="") as file:
         rows = list(csv.DictReader(file))
     step = np.array([int(row["step"]) for row in rows])

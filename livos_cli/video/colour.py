@@ -21,7 +21,10 @@ from livos_cli.video.source import Frame, SourceInfo
 
 __all__ = [
     "depth_of",
+    "BT2020",
+    "KNOWS_BT2020",
     "from_rgb",
+    "in_bt2020",
     "matrix_of",
     "orient",
     "orientation_of",
@@ -34,6 +37,9 @@ __all__ = [
 ]
 
 
+# PyAV 17, the last for Python 3.10, converts RGB to no matrix of BT.2020.
+KNOWS_BT2020 = int(av.__version__.partition(".")[0]) >= 18
+BT2020 = (9, 10)
 NEARLY = 1  # degrees that a tagged rotation may be off a quarter turn: as in ffmpeg
 
 _local = threading.local()
@@ -125,9 +131,25 @@ def rgb_of(frame: Frame, info: SourceInfo) -> np.ndarray:
 
 def from_rgb(rgb: np.ndarray, pix_fmt: str, info: SourceInfo) -> Any:
     """An av.VideoFrame of (H, W, 3) uint8 or uint16, in the source's matrix."""
+    if info.matrix in BT2020 and not KNOWS_BT2020:
+        return _reformat(in_bt2020(rgb), pix_fmt)
     deep = rgb.dtype == np.uint16
     picture: Any = av.VideoFrame.from_ndarray(rgb, format="rgb48le" if deep else "rgb24")
     return _reformat(picture, pix_fmt, dst_colorspace=info.matrix, dst_color_range=ColorRange.MPEG)
+
+
+def in_bt2020(rgb: np.ndarray) -> Any:
+    """RGB as yuv444p16le of limited range (ITU-R BT.2020, table 4, non-constant luminance)."""
+    red, green, blue = np.moveaxis(rgb.astype(np.float32) / np.iinfo(rgb.dtype).max, 2, 0)
+    luma = 0.2627 * red + 0.6780 * green + 0.0593 * blue
+    planes = [
+        16 + 219 * luma,
+        128 + 224 * (blue - luma) / 1.8814,
+        128 + 224 * (red - luma) / 1.4746,
+    ]
+    picture = planar("yuv444p16le", [np.rint(256 * plane).astype(np.uint16) for plane in planes])
+    picture.color_range = ColorRange.MPEG
+    return picture
 
 
 def picture_of(frame: Frame, pix_fmt: str, info: SourceInfo) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from livos_cli.errors import WeightsError
+from livos_cli.extras import install_hint
 from livos_cli.files.atomic import replacing
 from livos_cli.files.cache import cache_folder
 from livos_cli.files.outside import inner_path
@@ -203,8 +204,8 @@ def _from_drive(entry: Entry) -> Path:
         import gdown
     except ImportError:
         raise WeightsError(
-            f"{entry.name} is published on Google Drive only",
-            f"pip install 'livos[drive]', or set {HUB_VARIABLE} to a Hub mirror, or {by_hand}",
+            f"{entry.name} is on Google Drive only, which needs the extra 'drive'",
+            f"{install_hint('drive')}, or set {HUB_VARIABLE} to a Hub mirror, or {by_hand}",
         ) from None
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

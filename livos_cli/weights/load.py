@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 
+# How PyTorch says that tensors are not those of a network.
+_MISFITS = ("size mismatch", "Missing key", "Unexpected key")
+
 Network = TypeVar("Network", bound=LiVOS)
 
 
@@ -56,6 +59,8 @@ def build(
     try:
         model.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
+        if not any(said in str(error) for said in _MISFITS):
+            raise  # PyTorch itself does not work here
         lines = [line.strip() for line in str(error).splitlines()[1:]]
         raise WeightsError(
             f"{path} does not fit its own configuration ({lines[0][:160] if lines else error})",
@@ -98,7 +103,7 @@ def load_model(
 
     Examples:
         >>> from livos_cli import load_model
-        >>> load_model("tiny", device="cpu", precision="fp32").dtype
+        >>> load_model("lite", device="cpu", precision="fp32").dtype
         torch.float32
     """
     return load_located(weights, device=device, precision=precision, backend=backend)[0]

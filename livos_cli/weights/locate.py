@@ -7,7 +7,7 @@ from pathlib import Path
 
 from livos_cli.errors import WeightsError
 from livos_cli.weights.hub import fetch_hub, fetch_named, parse_hub, sha256_of, verify_sha256
-from livos_cli.weights.registry import REGISTRY
+from livos_cli.weights.registry import REGISTRY, RETIRED
 
 __all__ = ["locate", "sha256_of"]
 
@@ -28,6 +28,8 @@ def locate(weights: str | Path) -> Path:
         if entry.sha256:
             verify_sha256(entry.file, entry.sha256)
         return entry.file
+    if better := RETIRED.get(text):
+        raise WeightsError(f"livos no longer has the weights '{text}'", f"use `-w {better}`")
     path = Path(weights).expanduser()
     if path.is_file():
         return path

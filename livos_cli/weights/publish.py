@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -57,7 +56,7 @@ Configuration: `{config.to_json()}`
 
 
 def push(weights: str, repo: str, *, private: bool = False) -> str:
-    """Upload `model.safetensors` and `README.md`, with the picture that the built-in card shows.
+    """Upload `model.safetensors` and `README.md`, the card.
 
     Returns:
         The address of the commit.
@@ -82,10 +81,6 @@ def push(weights: str, repo: str, *, private: bool = False) -> str:
             calibration=read_calibration(path), terms=terms_of(weights, path),
         )  # fmt: skip
         (folder / "README.md").write_text(card_of(weights), encoding="utf-8")
-        known = REGISTRY.get(weights)
-        if known is not None and known.file is not None:
-            # In its card.
-            shutil.copy(known.file.with_name(f"{known.name}-failures.jpg"), folder)
         try:
             api.create_repo(repo, private=private, exist_ok=True)
             commit = api.upload_folder(

@@ -12,6 +12,7 @@ __all__ = [
     "HUB_VARIABLE",
     "OPEN",
     "REGISTRY",
+    "RETIRED",
     "WITH_CLICKS",
     "Entry",
     "clicks_with",
@@ -19,6 +20,7 @@ __all__ = [
 
 DEFAULT = "lite"  # the weights where none are named
 OPEN = "lite-open"  # those for commercial use
+RETIRED = {"tiny": DEFAULT}  # names that earlier versions had, and what is better
 HUB_VARIABLE = "LIVOS_HUB_REPO"  # environment variable: a Hub mirror of the published weights
 _HERE = Path(__file__).parent
 CLICKS = _HERE / "clicks.safetensors"  # the click network of the default
@@ -72,7 +74,6 @@ REGISTRY: dict[str, Entry] = {
             file=_HERE / "lite-open.safetensors",
             clicks=_HERE / "lite-open.clicks.safetensors",
         ),
-        Entry("tiny", "the default before, 4.9 M parameters", NC, file=_HERE / "tiny.safetensors"),
         _published(
             "livos-nomose-480p",
             "480p, without MOSE",

@@ -156,7 +156,7 @@ def test_a_correction_goes_where_masks_are_read(tmp_path: Path) -> None:
     assert again.endswith(f"-m {tmp_path / 'export'} -y")
 
 
-@pytest.mark.parametrize(("weights", "said"), [(OPEN, f"-w {OPEN} "), ("tiny", "")])
+@pytest.mark.parametrize(("weights", "said"), [(OPEN, f"-w {OPEN} "), (DEFAULT, "")])
 def test_a_correction_has_a_mask_of_the_same_terms(weights: str, said: str, tmp_path: Path) -> None:
     (video := tmp_path / "clip.mp4").touch()
     doubt = Doubt(1, 8, 0.3, 19, True, 0.1)

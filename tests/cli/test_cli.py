@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from conftest import EXAMPLES
+from conftest import EXAMPLES, TINY_WEIGHTS
 from media import decode, scene, times, write_png, write_video
 
 import livos_cli
@@ -67,7 +67,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     matroska = write_video(folder / "whole.mkv", rgb)
     made["cut mkv"].write_bytes(matroska.read_bytes()[: int(matroska.stat().st_size * 0.5)])
     write_sound(made["sound"])
-    builtin = Path(livos_cli.__file__).parent / "weights" / "tiny.safetensors"
+    builtin = TINY_WEIGHTS
     made["unknown codec"].write_bytes(whole.read_bytes().replace(b"avc1", b"zzz1"))
     metadata = {"livos_config": '{"key": 1000000000}'}
     made["strange weights"].write_bytes(safetensors.torch.save({"a": torch.zeros(1)}, metadata))
@@ -321,7 +321,7 @@ def test_info_says_what_a_bug_report_needs(livos: Any) -> None:
     assert facts["livos"] == livos_cli.__version__
     assert facts["packages"]["torch"] == torch.__version__
     assert facts["encoders"] == {"ffv1": True, "libx264": True, "png": True}
-    assert facts["weights"]["tiny"] == "built in"
+    assert facts["weights"]["lite"] == "built in"
     plain = livos("info")
     assert plain.returncode == 0
     assert max(map(len, plain.stdout.splitlines())) <= 100

@@ -168,7 +168,9 @@ def test_without_the_extra_the_error_names_it(tmp_path: Path) -> None:
         [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "livos[eval]" in done.stderr
+    assert "needs the extra 'eval'" in done.stderr
+    assert "install" in done.stderr
+    assert "vos-benchmark" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from conftest import TINY_WEIGHTS
 from media import scene
 
 from livos_cli.cli.mask import _find
@@ -28,7 +29,7 @@ from livos_cli.training.clicks import begin, draw_sample, next_click, spoil
 from livos_cli.training.sources import Still
 from livos_cli.weights.clicks import METADATA_KEY, load_clicks, write_clicks
 from livos_cli.weights.load import load_model
-from livos_cli.weights.registry import CLICKS, DEFAULT, REGISTRY, WITH_CLICKS, clicks_with
+from livos_cli.weights.registry import CLICKS, DEFAULT, WITH_CLICKS, clicks_with
 
 SMALL = ClickConfig(widths=(16, 8, 8), heads=2)
 
@@ -291,7 +292,7 @@ def test_the_built_in_files_are_small(weights: str) -> None:
 
 
 def test_other_weights_take_the_default_s_click_network() -> None:
-    for weights in ("tiny", "owner/repo", "own.safetensors"):
+    for weights in ("livos-wmose-480p", "owner/repo", "own.safetensors"):
         assert clicks_with(weights) == (DEFAULT, CLICKS)
 
 
@@ -305,7 +306,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     tensors = safetensors.torch.load_file(CLICKS)
     config = load_clicks().config
     files = {
-        "other": (REGISTRY["tiny"].file or Path()).read_bytes(),
+        "other": (TINY_WEIGHTS).read_bytes(),
         "noise": bytes(range(256)) * 9,
         "empty": b"",
         "half": whole[: len(whole) // 2],

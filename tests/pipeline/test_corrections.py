@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import Livos
+from conftest import TINY_WEIGHTS, Livos
 from media import decode, files, scene, write_png, write_video
 
 import livos_cli
@@ -126,7 +126,7 @@ def test_corrected_objects_share_a_norm_and_none_is_left_behind(tiny: LiVOS, cli
 @pytest.mark.parametrize("cut", [CORRECTED - 2, CORRECTED + 1, CORRECTED + 3])
 def test_state_continues_bit_for_bit(precision: str, cut: int, clip: list) -> None:
     """Saved before a correction, right after it, and later."""
-    model = load_model("tiny", device="cpu", precision=precision)
+    model = load_model(TINY_WEIGHTS, device="cpu", precision=precision)
 
     def given(index: int) -> np.ndarray | None:
         ids: np.ndarray = clip[index][1]
@@ -148,7 +148,7 @@ def test_without_a_correction_nothing_is_read_of_what_is_kept_for_one(
     precision: str, clip: list
 ) -> None:
     """To the bit, objects that enter later and one that is dropped included."""
-    model = load_model("tiny", device="cpu", precision=precision)
+    model = load_model(TINY_WEIGHTS, device="cpu", precision=precision)
     plain, spoilt = Tracker(model), Tracker(model)
     for index, (rgb, ids) in enumerate(clip[:8]):
         given = {0: np.where(ids == 1, 1, 0), 3: np.where(ids == 2, 2, 0)}.get(index)

@@ -12,12 +12,14 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import TINY_WEIGHTS
 from media import scene
 
 from livos_cli import Tracker, load_model
 from livos_cli.batch.ray_cluster import Cluster
 from livos_cli.cli.request import OnRay, SegmentRequest, Where
 from livos_cli.errors import OutputError, UsageError
+from livos_cli.extras import install_hint
 from livos_cli.network import LiVOS
 from livos_cli.options import SegmentOptions
 from livos_cli.pipeline.fingerprint import of_run
@@ -28,7 +30,7 @@ from livos_cli.runtimes.steps import STEPS
 from livos_cli.weights.graphs import kept_graphs, load_graphs
 from livos_cli.weights.registry import REGISTRY
 
-WEIGHTS = REGISTRY["tiny"].file or Path()
+WEIGHTS = TINY_WEIGHTS
 needs_runtime = pytest.mark.skipif(
     importlib.util.find_spec("onnxruntime") is None, reason="needs livos[onnxruntime]"
 )
@@ -40,12 +42,12 @@ needs_runtime = pytest.mark.skipif(
         ({"backend": "tensorrt"}, "unknown backend 'tensorrt'"),
         ({"backend": "onnxruntime", "device": "cuda"}, "onnxruntime computes on the CPU"),
         ({"backend": "torch", "precision": "int8"}, "PyTorch does not compute in int8"),
-        ({"precision": "int8"}, "tiny has no int8 form; lite has"),
+        ({"precision": "int8"}, "tiny.* has no int8 form; lite has"),
     ],
 )
 def test_what_does_not_go_together_is_said(how: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        load_model("tiny", **how)
+        load_model(TINY_WEIGHTS, **how)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,8 @@ def test_a_missing_runtime_names_its_extra(
     monkeypatch.setitem(sys.modules, backend, None)
     with pytest.raises(UsageError) as caught:
         load_graphs("lite", "int8", backend)
-    assert f"pip install 'livos[{extra}]'" in str(caught.value.hint)
+    assert f"the extra '{extra}'" in caught.value.message
+    assert caught.value.hint == install_hint(extra)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,7 @@ def test_a_precision_that_it_has_not_is_said_before_any_work(
     monkeypatch.setitem(sys.modules, backend, ModuleType(backend))  # installed or not
     monkeypatch.setattr("livos_cli.weights.graphs.export", None)
     with pytest.raises(UsageError, match=f"computes in fp32.*, not {precision}"):
-        load_model("tiny", backend=backend, precision=precision)
+        load_model(TINY_WEIGHTS, backend=backend, precision=precision)
 
 
 @pytest.mark.parametrize(("form", "extra"), [("onnx", "export"), ("openvino", "openvino")])
@@ -80,7 +83,8 @@ def test_missing_packages_are_said_before_any_work(
     monkeypatch.setattr("livos_cli.runtimes.export.find_spec", lambda _: None)
     with pytest.raises(UsageError) as caught:
         check_format(form)
-    assert f"pip install 'livos[{extra}]'" in str(caught.value.hint)
+    assert f"the extra '{extra}'" in caught.value.message
+    assert caught.value.hint == install_hint(extra)
     with pytest.raises(UsageError, match="--format takes onnx, openvino, torch"):
         check_format("tflite")
 
@@ -246,7 +250,7 @@ def test_int8_decides_nearly_as_float32() -> None:
 
 def test_without_an_engine_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
     """While graphs are made, PyTorch computes: nobody is to be told that there are none."""
-    model = GraphLiVOS(load_model("tiny", device="cpu").config).eval()
+    model = GraphLiVOS(load_model(TINY_WEIGHTS, device="cpu").config).eval()
     with torch.no_grad():
         model.encode_image(torch.zeros(1, 3, 32, 32))
     assert not caplog.records

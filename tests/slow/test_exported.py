@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import EXAMPLES, ROOT
+from conftest import EXAMPLES, ROOT, TINY_WEIGHTS
 from media import scene
 
 from livos_cli import Tracker
@@ -52,7 +52,7 @@ def close(name: str, got: np.ndarray, want: torch.Tensor) -> None:
 def test_every_size_and_number_of_objects(
     tiny: LiVOS, backend: str, height: int, width: int, objects: int, groups: int
 ) -> None:
-    model, _ = load_graphs("tiny", "fp32", backend)
+    model, _ = load_graphs(TINY_WEIGHTS, "fp32", backend)
     engine = model._engine
     assert engine is not None
     given = examples(tiny, height=height, width=width, objects=objects, groups=groups)
@@ -66,7 +66,8 @@ def test_every_size_and_number_of_objects(
 
 def test_a_thousand_frames(tiny: LiVOS) -> None:
     plain = Tracker(tiny, max_size=-1)
-    others = {name: Tracker(load_graphs("tiny", "fp32", name)[0], max_size=-1) for name in ENGINES}
+    graphs = {name: load_graphs(TINY_WEIGHTS, "fp32", name)[0] for name in ENGINES}
+    others = {name: Tracker(model, max_size=-1) for name, model in graphs.items()}
     clip = scene(64, 96, 50, objects=2)
     order = [*range(50), *range(48, 0, -1)]
     worst = dict.fromkeys(others, 0.0)
@@ -93,13 +94,13 @@ def test_pytorchs_own_format(tiny: LiVOS, tmp_path: Path) -> None:
 
 def test_the_command_and_the_example(livos, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """What is written runs without livos, and finds the example's objects."""
-    done = livos("export", "tiny", tmp_path / "graphs")
+    done = livos("export", "lite", tmp_path / "graphs")
     assert done.returncode == 0, done.stderr
     (said,) = done.stderr.splitlines()
-    assert said.startswith("the weights tiny are not for commercial use: ")
+    assert said.startswith("the weights lite are not for commercial use: ")
     about = json.loads((tmp_path / "graphs" / "livos.json").read_text())
     assert list(about["steps"]) == ["encode", "read", "write"]
-    again = livos("export", "tiny", tmp_path / "graphs")
+    again = livos("export", "lite", tmp_path / "graphs")
     assert again.returncode != 0
     assert "exists already" in again.stderr
     paths = (tmp_path / "graphs", EXAMPLES / "clip.mp4", EXAMPLES / "first.png", tmp_path / "out")

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from conftest import TINY_WEIGHTS
 
 from livos_cli.tracker.tracker import Tracker
 from livos_cli.weights.load import load_model
@@ -26,7 +27,7 @@ DEVICE, HALF = ("cuda", "fp16") if torch.cuda.is_available() else ("cpu", "bf16"
 def test_half_precision_decides_as_float32(name: str, shared: Path) -> None:
     """fp16 where there is a GPU, else bf16; each goes on from its own decisions."""
     trackers = [
-        Tracker(load_model("tiny", device=DEVICE, precision=precision))
+        Tracker(load_model(TINY_WEIGHTS, device=DEVICE, precision=precision))
         for precision in ("fp32", HALF)
     ]
     folder = shared / "data" / "davis-train"

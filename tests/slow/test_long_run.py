@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EXAMPLES, ROOT
+from conftest import EXAMPLES, ROOT, TINY_WEIGHTS
 from media import decode, write_png
 
 from livos_cli.evaluation.score import jaccard
@@ -29,7 +29,7 @@ video, mask, out, size = sys.argv[1:5]
 seen = {}
 def on_frame(progress):
     seen[progress.done] = status("VmRSS"), status("VmHWM")
-model = load_model("tiny", device="cpu")
+model = load_model(sys.argv[-1], device="cpu")
 run(video, Path(mask), model, SegmentOptions(max_size=int(size)),
     RunOptions(save=("mask",), output=Path(out)), observer=Observer(frame=on_frame))
 print(len(seen), *seen[100], *seen[len(seen)])
@@ -39,7 +39,7 @@ print(len(seen), *seen[100], *seen[len(seen)])
 def measure(video: Path, mask: Path, out: Path, size: int) -> list[int]:
     """Frames; resident bytes at frame 100, their peak till then; the same at the end."""
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(video), str(mask), str(out), str(size)],
+        [sys.executable, "-c", MEASURE, str(video), str(mask), str(out), str(size), TINY_WEIGHTS],
         capture_output=True,
         text=True,
         check=True,

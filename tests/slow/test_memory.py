@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, TINY_WEIGHTS
 from media import write_png
 
 from livos_cli.network import BASE
@@ -81,8 +81,8 @@ def resident(field):
         if line.startswith(field):
             return int(line.split()[1]) * 1024
 
-video, mask, out, direction, origin = sys.argv[1:]
-model = livos_cli.load_model("tiny", device="cpu", precision="fp32")
+video, mask, out, direction, origin = sys.argv[1:6]
+model = livos_cli.load_model(sys.argv[-1], device="cpu", precision="fp32")
 options = SegmentOptions(max_size=64, direction=direction, origin=int(origin))
 report = run(video, Path(mask), model, options, RunOptions(output=Path(out)))
 print(report.frames, resident("VmHWM:"))
@@ -98,7 +98,14 @@ def test_memory_both_ways(shared: Path, tmp_path: Path) -> None:
     write_png(tmp_path / "mask.png", mask, "gray")
 
     def peak(direction: str, origin: int) -> tuple[int, int]:
-        what = [video, tmp_path / "mask.png", tmp_path / direction, direction, str(origin)]
+        what = [
+            video,
+            tmp_path / "mask.png",
+            tmp_path / direction,
+            direction,
+            str(origin),
+            TINY_WEIGHTS,
+        ]
         command = [sys.executable, "-c", MEMORY, *map(str, what)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         frames, size = done.stdout.split()

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import TINY_WEIGHTS
 from media import decode, scene, write_png, write_video
 
 from livos_cli.batch.job import Batch
@@ -168,12 +169,16 @@ def test_wrong_usage_is_said(
 ) -> None:
     batch = Batch(SegmentOptions(), RunOptions(), "w")
     with pytest.raises(UsageError, match="it takes cuda:0,cuda:1"):
-        next(work_on_ray([], batch, Cluster(None, "tiny", "cpu", "fp32", 1, ("cpu", "tpu"))))
+        next(
+            work_on_ray(
+                [], batch, Cluster(None, str(TINY_WEIGHTS), "cpu", "fp32", 1, ("cpu", "tpu"))
+            )
+        )
     with pytest.raises(UsageError, match="of another"):
-        next(work_on_ray([], batch, Cluster("auto", "tiny", "cpu", "fp32", 1, ("cpu",))))
+        next(work_on_ray([], batch, Cluster("auto", str(TINY_WEIGHTS), "cpu", "fp32", 1, ("cpu",))))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"pip install 'livos\[ray\]'"):
-        next(work_on_ray([], batch, Cluster(None, "tiny", "cpu", "fp32")))
+        next(work_on_ray([], batch, Cluster(None, str(TINY_WEIGHTS), "cpu", "fp32")))
     video, mask = folder / "videos" / "v0.mp4", folder / "masks" / "v0.png"
     for more, says in (
         (["-m", mask], "fewer than two frames"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, Livos
+from conftest import ROOT, TINY_WEIGHTS, Livos
 from media import scene
 
 from livos_cli import Tracker, load_model
@@ -149,14 +149,13 @@ def test_a_state_from_before_there_was_certainty_says_nothing_until_a_mask(tiny:
 def test_the_built_in_weights_are_calibrated_and_others_say_nothing(tmp_path: Path) -> None:
     """New built-in weights: run examples/calibrate_certainty.py on them."""
     from livos_cli.weights.convert import read_checkpoint, write_safetensors
-    from livos_cli.weights.locate import locate
 
     for name in [name for name, entry in REGISTRY.items() if entry.file]:
         model = load_model(name, device="cpu", precision="fp32")
         assert model.calibration is not None
         # Every sign speaks against a mask.
         assert all(weight <= 0 for weight in model.calibration.weights.values())
-    tensors, config = read_checkpoint(locate("tiny"))
+    tensors, config = read_checkpoint(TINY_WEIGHTS)
     plain = tmp_path / "plain.safetensors"
     write_safetensors(tensors, config, plain)
     bare = load_model(plain, device="cpu", precision="fp32")
@@ -169,12 +168,11 @@ def test_the_built_in_weights_are_calibrated_and_others_say_nothing(tmp_path: Pa
 
 
 def test_converting_weights_keeps_their_calibration(livos: Livos, tmp_path: Path) -> None:
-    from livos_cli.weights.locate import locate
 
     out = tmp_path / "copy.safetensors"
-    done = livos("weights", "convert", locate("tiny"), out)
+    done = livos("weights", "convert", TINY_WEIGHTS, out)
     assert done.returncode == 0, done.stderr
-    tiny, copy = load_model("tiny", device="cpu"), load_model(out, device="cpu")
+    tiny, copy = load_model(TINY_WEIGHTS, device="cpu"), load_model(out, device="cpu")
     assert copy.calibration == tiny.calibration
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import TINY_WEIGHTS
 from media import scene
 
 from livos_cli import Tracker, load_model
@@ -56,7 +57,7 @@ def test_ids_may_be_any_integers(tiny: LiVOS, clip: list) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_step_and_step_ids_agree(precision: str, clip: list) -> None:
     """Masks do not depend on what else is asked for, in half precision neither."""
-    model = load_model("tiny", device="cpu", precision=precision)
+    model = load_model(TINY_WEIGHTS, device="cpu", precision=precision)
     for size in (-1, 64):
         one, other = Tracker(model, max_size=size), Tracker(model, max_size=size)
         for t, (rgb, ids) in enumerate(clip):
@@ -68,7 +69,7 @@ def test_step_and_step_ids_agree(precision: str, clip: list) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_state_continues_bit_for_bit(precision: str, clip: list) -> None:
-    model = load_model("tiny", device="cpu", precision=precision)
+    model = load_model(TINY_WEIGHTS, device="cpu", precision=precision)
     whole = play(Tracker(model), clip)
     first = Tracker(model)
     play(first, clip[:4])
@@ -322,7 +323,7 @@ def test_no_object_is_lost_when_the_frame_is_reduced(tiny: LiVOS) -> None:
 
 
 def test_memories_stay_float32_in_low_precision(clip: list) -> None:
-    tracker = Tracker(load_model("tiny", device="cpu", precision="bf16"))
+    tracker = Tracker(load_model(TINY_WEIGHTS, device="cpu", precision="bf16"))
     play(tracker, clip[:3])
     state = tracker.state_dict()
     for name in ("state", "key_sum", "objects"):
@@ -362,3 +363,14 @@ def test_a_change_of_size_is_refused(tiny: LiVOS) -> None:
     tracker.step(np.zeros((32, 48, 3), np.uint8))
     with pytest.raises(ValueError, match="after frames of"):
         tracker.step(np.zeros((48, 32, 3), np.uint8))
+
+
+def test_arrays_that_may_not_be_written_are_taken_without_a_warning(
+    tiny: LiVOS, recwarn: pytest.WarningsRecorder
+) -> None:
+    """`np.asarray(picture)` of Pillow's is one."""
+    frame, mask = np.zeros((32, 48, 3), np.uint8), np.zeros((32, 48), np.int64)
+    mask[8:20, 8:30] = 1
+    frame.flags.writeable = mask.flags.writeable = False
+    Tracker(tiny).step(frame, mask)
+    assert not [str(one.message) for one in recwarn if "writable" in str(one.message)]

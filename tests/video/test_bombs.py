@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from conftest import TINY_WEIGHTS
 from media import decode, scene, write_png, write_video
 
-import livos_cli
 from livos_cli.batch import remote
 from livos_cli.errors import InputError, WeightsError
 from livos_cli.masks.polygons import MOST_CORNERS, keyhole, parts_of, within
@@ -35,7 +35,7 @@ from livos_cli.video.images import ImageFolderSource
 from livos_cli.weights.convert import METADATA_KEY, read_checkpoint
 from livos_cli.weights.load import load_checked
 
-BUILTIN = Path(livos_cli.__file__).parent / "weights" / "tiny.safetensors"
+BUILTIN = TINY_WEIGHTS
 
 
 def peak() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -18,6 +19,7 @@ from livos_cli.network import LiVOS
 from livos_cli.options import Position, RunOptions, SegmentOptions
 from livos_cli.pipeline.report import Report
 from livos_cli.pipeline.run import run
+from livos_cli.video.colour import from_rgb, in_bt2020, planes_of
 from livos_cli.video.reader import open_source
 
 IRREGULAR = [0, 33, 67, 150, 151, 400, 433, 500, 1000, 1040]  # ms
@@ -158,6 +160,27 @@ def test_colour_matrix_and_range(
         frame = next(iter(source))
     # Each of the two conversions may round by one step or two.
     assert np.abs(frame.rgb[32, 32].astype(int) - colour).max() <= 4
+
+
+@pytest.mark.parametrize("matrix", [1, 5, 7, 9])
+@pytest.mark.parametrize("pix_fmt", ["yuv444p", "yuv420p10le"])
+def test_what_is_drawn_is_written_in_the_sources_matrix(matrix: int, pix_fmt: str) -> None:
+    """Luma of a colour, by the standards' own weights; for BT.2020 also where PyAV has none."""
+    red, blue = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}[
+        matrix
+    ]
+    rgb = np.full((64, 64, 3), (200, 50, 20), np.uint8)
+    info: Any = SimpleNamespace(matrix=matrix)
+    luma = (red * 200 + (1 - red - blue) * 50 + blue * 20) / 255
+    depth = 4 if pix_fmt.endswith("10le") else 1
+    made = [from_rgb(rgb, pix_fmt, info)]
+    if matrix == 9:
+        made.append(in_bt2020(rgb).reformat(format=pix_fmt))
+    for picture in made:
+        got = planes_of(picture)
+        assert abs(int(got[0][32, 32]) - depth * (16 + 219 * luma)) <= depth
+        want = 128 + 224 * (20 / 255 - luma) / (2 * (1 - blue))
+        assert abs(int(got[1][16, 16]) - depth * want) <= depth
 
 
 def test_sound_is_copied_packet_for_packet(tmp_path: Path, tiny: LiVOS) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from conftest import ROOT
+from conftest import ROOT, TINY_WEIGHTS
 from media import scene, write_png, write_video
 from page_server import PageServer
 
@@ -49,7 +49,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_default_is_named_once() -> None:
     for function in (livos_cli.segment, livos_cli.load_model):
         assert inspect.signature(function).parameters["weights"].default == DEFAULT
-    named = re.compile(r"[:=] *\"(tiny|lite)\"")
+    named = re.compile(r"[:=] *\"(lite)\"")
     found = {
         (path.name, line.strip())
         for path in (ROOT / "livos_cli").rglob("*.py")
@@ -71,7 +71,7 @@ def test_the_list_has_terms(livos: Any) -> None:
         licence = listed[name].split(" (")[0].lower().replace(" ", "-")
         assert f"license: {licence}\n" in livos("weights", "card", name).stdout
         assert read_terms(entry.file) in (None, entry.terms)
-    assert {name for name in built_in if forbids_commerce(listed[name])} == {"lite", "tiny"}
+    assert {name for name in built_in if forbids_commerce(listed[name])} == {DEFAULT}
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_a_click_network_is_told_with_its_weights(livos: Any, clip: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     assert f"-w {OPEN}" in done.stderr.split("next: livos segment ")[1]
     assert "-w " not in livos(*command).stderr
-    done = livos(*command, "-w", "tiny")
+    done = livos(*command, "-w", str(TINY_WEIGHTS))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert f"use {DEFAULT} or {OPEN}" in done.stderr

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,9 +20,8 @@ from typing import Any
 import pytest
 import safetensors
 import torch
-from conftest import reference_weights
+from conftest import EXAMPLES, TINY_WEIGHTS, reference_weights
 
-import livos_cli
 from livos_cli.errors import WeightsError
 from livos_cli.network import PRESETS, SMALL, TINY, LiVOS
 from livos_cli.weights.convert import read_checkpoint, remap_keys, write_safetensors
@@ -28,7 +30,7 @@ from livos_cli.weights.load import load_checked, load_model, read_weights
 from livos_cli.weights.registry import DEFAULT, REGISTRY
 from livos_cli.weights.terms import read_terms
 
-BUILTIN = Path(livos_cli.__file__).parent / "weights" / "tiny.safetensors"
+BUILTIN = TINY_WEIGHTS
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -306,7 +308,7 @@ def test_what_google_drive_sends_is_complete_or_absent(
 
 
 def load_tiny() -> LiVOS:
-    return load_model("tiny", device="cpu", precision="fp32")
+    return load_model(TINY_WEIGHTS, device="cpu", precision="fp32")
 
 
 def test_the_built_in_network_is_small() -> None:
@@ -394,7 +396,7 @@ def test_list_and_card(livos: Any) -> None:
         json.loads(line)["name"] for line in livos("weights", "list", "--json").stdout.splitlines()
     ]
     assert names == list(REGISTRY)
-    card = livos("weights", "card", "tiny").stdout
+    card = livos("weights", "card", "lite").stdout
     assert card.startswith("---\n")
     assert "DAVIS" in card
 
@@ -413,7 +415,7 @@ def test_push_then_download(hub: Hub, fetch: Any, livos: Any, tmp_path: Path) ->
     done = livos("weights", "push", "owner/repo", env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith(f"/owner/repo/commit/{COMMIT}")
-    assert set(hub.files) == {"model.safetensors", "README.md", f"{DEFAULT}-failures.jpg"}
+    assert set(hub.files) == {"model.safetensors", "README.md"}
     assert b"DAVIS" in hub.files["README.md"]
     path = path_of(fetch("owner/repo"))
     assert read_terms(path) == REGISTRY[DEFAULT].terms
@@ -430,3 +432,50 @@ def test_loading_imports_nothing_that_only_compilers_want() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_pytorch_that_fails_is_no_damaged_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without /proc its first copy raises; what is said then must not send anybody to the file."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("Failed to initialize cpuinfo!")
+
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", fails)
+    with pytest.raises(RuntimeError, match="cpuinfo"):
+        load_model(TINY_WEIGHTS, device="cpu", precision="fp32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["segment", "mask"])
+def test_without_proc_one_line_says_so(command: str, tmp_path: Path) -> None:
+    if shutil.which("unshare") is None or os.geteuid():
+        pytest.skip("taking /proc away from a process wants root and unshare (Linux)")
+    words = {
+        "segment": ["-m", EXAMPLES / "first.png"],
+        "mask": ["--box", "10%,20%,40%,90%"],
+    }[command]
+    line = [
+        sys.executable,
+        "-m",
+        "livos_cli",
+        command,
+        EXAMPLES / "clip.mp4",
+        *words,
+        "-o",
+        tmp_path,
+    ]
+    hidden = f"mount -t tmpfs none /proc && exec {shlex.join(map(str, line))}"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", hidden], capture_output=True, text=True, check=False
+    )
+    if "permission denied" in done.stderr.lower():
+        pytest.skip(f"/proc cannot be taken away here: {done.stderr.strip()}")
+    assert done.returncode == 1
+    assert "mount /proc" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "damaged" not in done.stderr
+
+
+def test_weights_that_earlier_versions_had_are_named_with_what_is_better() -> None:
+    with pytest.raises(WeightsError, match="no longer has the weights 'tiny' — use `-w lite`"):
+        load_model("tiny")
