@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from livos_cli.errors import UsageError
 
@@ -56,20 +55,25 @@ class Position:
     frame: int | None = None
 
     @classmethod
-    def parse(cls, text: str, option: str = "", *, bare: Literal["s", "f"] = "s") -> Position:
+    def parse(cls, text: str, option: str = "", *, was_frame: bool = False) -> Position:
         """Read `12.5` or `12s` (seconds), `1:02:03.5` (h:m:s) or `123f` (frame number, from 0).
 
         Args:
             text: what the user gave.
             option: where, for the error.
-            bare: what a whole number alone is. Options that took frame numbers before they took
-                times still read it as one.
+            was_frame: a whole number alone was a frame here until version 0.2; it would be seconds
+                now, as everywhere, and is refused for one version so that no run means another.
 
         Raises:
-            UsageError: the text is none of these.
+            UsageError: the text is none of these, or a whole number where that was a frame.
         """
-        if match := re.fullmatch(r"(\d+)f" if bare == "s" else r"(\d+)f?", text, re.ASCII):
+        if match := re.fullmatch(r"(\d+)f", text, re.ASCII):
             return cls(frame=int(match[1]))
+        if was_frame and re.fullmatch(r"\d+", text, re.ASCII):
+            raise UsageError(
+                f"{option} {text} meant frame {text} in earlier versions, and now means seconds",
+                f"type {text}f for the frame, or {text}s for the time",
+            )
         if re.fullmatch(r"(\d+:){0,2}\d+(\.\d*)?|\d+(\.\d*)?s", text, re.ASCII):
             seconds = 0.0
             for part in text.rstrip("s").split(":"):
@@ -165,7 +169,7 @@ def parse_drops(texts: Iterable[str]) -> tuple[tuple[Drop, ...], tuple[tuple[int
                 f"--drop '{text}' is not ID@POS",
                 "give it like 2@120f: frame 120 is the first without object 2; or like 2@0:05",
             )
-        position = Position.parse(place, "--drop", bare="f")
+        position = Position.parse(place, "--drop", was_frame=True)
         if position.frame is not None:
             by_frame.append(Drop(int(object_id), position.frame))
         else:
@@ -256,9 +260,13 @@ class SegmentOptions:
             )
         start, end, origin = self.start, self.end, self.origin
         if origin is not None and start and start.frame is not None and start.frame > origin:
-            raise UsageError(f"--from {origin} is before --start {start.frame}f", "widen the range")
+            raise UsageError(
+                f"--from {origin}f is before --start {start.frame}f", "widen the range"
+            )
         if origin is not None and end and end.frame is not None and end.frame <= origin:
-            raise UsageError(f"--from {origin} is not before --end {end.frame}f", "widen the range")
+            raise UsageError(
+                f"--from {origin}f is not before --end {end.frame}f", "widen the range"
+            )
         if end is not None and self.direction == "backward":
             raise UsageError("--direction backward ends at --from", "remove --end")
         begun = origin is not None or self.times.origin is not None

@@ -7,6 +7,7 @@ of pytest.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
@@ -18,9 +19,10 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 LENGTH = struct.Struct("<i")
 # What livos' own modules import while they run: torch._dynamo alone takes as long as torch.
@@ -165,7 +167,31 @@ def main() -> None:
         from livos_cli import cli
 
         sys.argv = [str(Path(cli.__file__).parents[1] / "__main__.py"), *words]
-        cli.main()
+        end(cli.main)
+
+
+def end(command: Callable[[], None]) -> NoReturn:
+    """Run a fork's command and end as Python does, but without taking the interpreter apart.
+
+    That takes longer than most commands, and Triton's bindings (from 3.9 on) write there that they
+    leak whatever the server has frozen.
+    """
+    code: Any = 0
+    try:
+        command()
+    except SystemExit as asked:
+        code = asked.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        code = 120
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def everything(checkout: Path, example: Path, root: Path) -> None:
     )  # fmt: skip
     livos(
         checkout, "segment", clip, "-m", first, "-o", root / "both", *end,
-        "--from", "12", "--direction", "both", "--save", "mask,png,matte",
+        "--from", "12f", "--direction", "both", "--save", "mask,png,matte",
     )  # fmt: skip
     livos(
         checkout, "segment", clip, "-m", masks, "-o", root / "refine", *end,

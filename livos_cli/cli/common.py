@@ -220,7 +220,8 @@ def terms_line(weights: str, terms: str | None) -> str | None:
 
     if not forbids_commerce(terms):
         return None
-    return f"the weights {weights} are not for commercial use: {terms}; {OPEN} allow it"
+    short_terms = str(terms).removesuffix(" (non-commercial)")
+    return f"weights {weights}: not for commercial use ({short_terms}); {OPEN} is"
 
 
 def say_terms(console: Console, weights: str, path: Path) -> None:

@@ -8,19 +8,23 @@ from typer.core import TyperCommand
 
 __all__ = ["PANELS", "PanelCommand"]
 
-# heading -> options; what is in none of them comes last.
+# heading -> options; what is in none of them comes last. `-h` shows the first alone.
+DAILY = "Every day"
 PANELS: dict[str, tuple[str, ...]] = {
-    "Every day": ("mask", "output", "save", "overwrite", "preview", "quiet", "help"),
+    DAILY: (
+        "mask", "output", "save", "overwrite", "from_", "direction", "drop", "preview", "weights",
+        "help",
+    ),
     "Which part of the video, which objects": (
-        "start", "end", "from_", "direction", "drop", "refine", "trust_mask",
+        "start", "end", "refine", "trust_mask",
         "allow_truncated", "latency_first", "size", "pix_fmt", "fps",
     ),
     "What is written": (
         "alpha_codec", "matte_codec", "background", "contours", "opacity", "outline", "labels",
-        "palette", "as_json",
+        "palette", "as_json", "quiet",
     ),
     "Weights, device, memory": (
-        "weights", "device", "precision", "backend", "max_size", "memory_budget", "chunk_objects",
+        "device", "precision", "backend", "max_size", "memory_budget", "chunk_objects",
         "cuda_graphs", "checkpoint",
     ),
     "Many videos, many devices": (
@@ -31,7 +35,12 @@ PANELS: dict[str, tuple[str, ...]] = {
 
 
 class PanelCommand(TyperCommand):
-    """A command whose help has its options under headings."""
+    """A command whose help has its options under headings: `-h` the daily ones, `--help` all."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["livos.daily"] = "-h" in args and "--help" not in args
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         left = {
@@ -40,12 +49,16 @@ class PanelCommand(TyperCommand):
             if (record := parameter.get_help_record(ctx)) is not None
         }
         arguments = [p.name for p in self.get_params(ctx) if p.param_type_name == "argument"]
-        sections = {"Arguments": tuple(map(str, arguments)), **PANELS}
+        panels = {DAILY: PANELS[DAILY]} if ctx.meta.get("livos.daily") else PANELS
+        sections = {"Arguments": tuple(map(str, arguments)), **panels}
         for heading, names in sections.items():
             rows = [left.pop(name) for name in names if name in left]
             if rows:
                 with formatter.section(heading):
                     formatter.write_dl(rows)
-        if left:
+        if panels is not PANELS:
+            formatter.write_paragraph()
+            formatter.write_text(f"All {len(left)} others: {ctx.command_path} --help")
+        elif left:
             with formatter.section("More"):
                 formatter.write_dl(list(left.values()))

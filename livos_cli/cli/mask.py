@@ -127,7 +127,7 @@ def mask(
     values = {"box": box, "point": point, "polygon": polygon, "object_id": object_id}
     asked = _Asked(
         video=video,
-        where=Position.parse(frame, "--frame", bare="f"),
+        where=Position.parse(frame, "--frame", was_frame=True),
         show=show,
         hints=GivenHints(values, ctx.meta["order"]),
         threshold=threshold,
@@ -338,8 +338,10 @@ def _make(
     for object_id, found, doubt in _find(rgb, hints, asked.weights):
         if doubt:
             warnings.append(f"object {object_id}: {doubt}")
-        if both := int((found & (ids > 0)).sum()):
-            warnings.append(f"{both} pixels of object {object_id} were another's; it has them now")
+        for other, both in zip(*np.unique(ids[found & (ids > 0)], return_counts=True), strict=True):
+            warnings.append(
+                f"objects {other} and {object_id} overlapped; {both:,} px went to {object_id}"
+            )
         ids[found] = object_id
     warnings += check_meant(ids, "the mask", coloured=False, first=False)
     write_whole(png, encode_index_png(ids))

@@ -70,7 +70,7 @@ def correction(video: str, mask: Path, report: Report, weights: str) -> list[str
         first = whole / f"{_name(video, report.begins)}{mask.suffix}"
         lines.append(f"  {_copy(mask, first)}")
     # The box is to be filled in; what is to be typed around it is quoted where it must be.
-    words = ["--frame", frame, "--id", doubt.object, *_clicks_option(weights)]
+    words = ["--frame", f"{frame}f", "--id", doubt.object, *_clicks_option(weights)]
     made = command("livos", "mask", _typed(source), *words)
     lines.append(f"  {made} --box X0,Y0,X1,Y1 {command('-o', _typed(folder))}")
     lines.append("  " + command("livos", "segment", _typed(source), "-m", _typed(whole), "-y"))

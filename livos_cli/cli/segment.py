@@ -98,7 +98,7 @@ def segment(
 ) -> None:
     """Make the mask of every frame from that of the first."""
     _check_named(videos, listed, mask)
-    origin = Position.parse(from_, "--from", bare="f") if from_ else Position()
+    origin = Position.parse(from_, "--from", was_frame=True) if from_ else Position()
     drops, drop_times = parse_drops(drop or ())
     options = SegmentOptions(
         max_size=max_size,

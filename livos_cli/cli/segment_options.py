@@ -59,24 +59,20 @@ Start = Annotated[
     Optional[str],
     typer.Option(
         metavar="POS",
-        help="First frame: seconds (12 or 12.5), 1:02:03.5, or a frame number (123f). "
-        "--end takes the same; in --from and --drop a whole number alone is a frame number.",
+        help="First frame: seconds (12 or 12.5), 1:02:03.5, or a frame number (123f).",
     ),
 ]
 End = Annotated[
     Optional[str],
-    typer.Option(
-        metavar="POS", help="First frame that is not wanted. A whole number alone means seconds."
-    ),
+    typer.Option(metavar="POS", help="First frame that is not wanted, like --start."),
 ]
 From = Annotated[
     Optional[str],
     typer.Option(
         "--from",
         metavar="POS",
-        help="Frame that the mask belongs to, where tracking begins. A whole number alone means "
-        "a frame number. [default: what the mask's name says (VIDEO.00123.png), else the "
-        "first that is read]",
+        help="Frame that the mask belongs to, where tracking begins, like --start. [default: what "
+        "the mask's name says (VIDEO.00123.png), else the first that is read]",
         show_default=False,
     ),
 ]
@@ -92,7 +88,7 @@ Drop = Annotated[
     Optional[list[str]],
     typer.Option(
         metavar="ID@POS",
-        help="Stop following an object, like 2@1:02 or 2@123f (also 2@123): that frame is the "
+        help="Stop following an object, like 2@1:02 or 2@123f: that frame is the "
         "first without it, until a mask shows it again; repeatable.",
     ),
 ]

@@ -69,7 +69,7 @@ def test_two_masks_of_livos_mask_in_a_folder(livos: Livos, tmp_path: Path) -> No
     for number, name in ((0, "clip7.first.png"), (5, "clip7.00005.png")):
         y, x = np.nonzero(made[number][1] == 1)
         box = f"{x.min()},{y.min()},{x.max() + 1},{y.max() + 1}"
-        done = livos("mask", "clip7.mp4", "--frame", number, "--box", box, "-q", cwd=tmp_path)
+        done = livos("mask", "clip7.mp4", "--frame", f"{number}f", "--box", box, "-q", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         (tmp_path / name).rename(tmp_path / "keys" / name)
     done = livos("segment", "clip7.mp4", "-m", "keys", "--save", "png", cwd=tmp_path)
@@ -137,9 +137,9 @@ def test_a_correction_does_not_take_another_objects_frame(tmp_path: Path) -> Non
         report = Report(20, 1.0, (1, 2), {}, {}, *sizes, None, (), 5, (doubt,))
         return correction(str(video), masks, report, DEFAULT)[1].split("--frame ")[1].split()[0]
 
-    assert frame_of(Doubt(2, 8, 0.3, 19, True, 0.1)) == "9"
-    assert frame_of(Doubt(2, 10, 0.3, 8, True, 0.1)) == "9"  # backward
-    assert frame_of(Doubt(2, 8, 0.3, 8, True, 0.1)) == "8"  # no other is doubtful
+    assert frame_of(Doubt(2, 8, 0.3, 19, True, 0.1)) == "9f"
+    assert frame_of(Doubt(2, 10, 0.3, 8, True, 0.1)) == "9f"  # backward
+    assert frame_of(Doubt(2, 8, 0.3, 8, True, 0.1)) == "8f"  # no other is doubtful
 
 
 def test_a_correction_goes_where_masks_are_read(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def test_the_printed_command_is_the_next_one(
 
 def test_the_next_command_is_in_json(place: Path, made: list[Any], livos: Any) -> None:
     box = box_of(made[4][1] == 1)
-    done = livos("mask", "my clip.mp4", "--frame", 4, "--box", box, "--json", cwd=place)
+    done = livos("mask", "my clip.mp4", "--frame", "4f", "--box", box, "--json", cwd=place)
     told = json.loads(done.stdout)
     assert told["frame"] == 4
     assert shlex.split(told["next"])[1:] == [
@@ -229,7 +229,7 @@ def test_show_writes_the_frame_with_its_coordinates(
     assert words[:3] == ["mask", "my clip.mp4", "--box"]
     done = livos(*words[:3], box_of(made[0][1] == 1), cwd=place)
     assert done.returncode == 0, done.stderr
-    again = livos("mask", "my clip.mp4", "--show", "--frame", 4, "--json", cwd=place)
+    again = livos("mask", "my clip.mp4", "--show", "--frame", "4f", "--json", cwd=place)
     assert Path(json.loads(again.stdout)["picture"]).name == "my clip.00004.grid.jpg"
     assert livos("mask", "my clip.mp4", "--show", "--box", "1,1,9,9", cwd=place).returncode == 2
 

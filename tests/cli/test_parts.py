@@ -23,7 +23,7 @@ posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGHUP")
 
 EVERYTHING = (
     "segment a.raw b.raw -m masks -o out --save png,rle --save matte -w small --device cpu "
-    "--precision bf16 --max-size 96 --start 2f --end 9.5 --from 4 --direction both --drop 1@7 "
+    "--precision bf16 --max-size 96 --start 2f --end 9.5 --from 4f --direction both --drop 1@7f "
     "--drop 2@0:08 --trust-mask --chunk-objects 3 --memory-budget 2GiB --allow-truncated "
     "--size 64x48 --pix-fmt gray --fps 12 --alpha-codec vp9 --matte-codec prores "
     "--background #010203 --contours json --opacity 0.25 --outline 7 --labels --palette bright "

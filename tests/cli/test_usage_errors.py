@@ -52,11 +52,11 @@ HINTS = {
     "mask video.mp4 --polygon 1 1 9 1 9 9": "use commas: --polygon 1,1,9,1,9,9",
     "mask video.mp4 10,5,30,20": "--box 10,5,30,20",
     "mask video.mp4 --box 30,5,10,20": "is empty",
-    "mask video.mp4 --frame 500 --box 1,1,9,9": "it has about 6 frames",
+    "mask video.mp4 --frame 500f --box 1,1,9,9": "it has about 6 frames",
     "mask video.mp4 --frame 9.5 --box 1,1,9,9": "it has about 6 frames",
     "mask video.mp4 --start 3 --box 1,1,9,9": "use --frame",
     "mask video.mp4": "`livos mask video.mp4 --show`",
-    "segment video.mp4 -m mask.png --frame 3": "use --from",
+    "segment video.mp4 -m mask.png --frame 3f": "use --from",
     "segment video.mp4 -m mask.png --box 1,2,3,4": "livos mask",
     "segment video.mp4 -m mask.png --drection both": "use --direction",
     "segment video.mp4 -m": "livos segment --help",
@@ -67,7 +67,7 @@ HINTS = {
     "segment video.mp4 -m mask.png --from soon": "--from 'soon' is not a position",
     "segment video.mp4 -m mask.png --drop 1": "is not ID@POS",
 }
-FAILS = {"mask video.mp4 --frame 500 --box 1,1,9,9", "mask video.mp4 --frame 9.5 --box 1,1,9,9"}
+FAILS = {"mask video.mp4 --frame 500f --box 1,1,9,9", "mask video.mp4 --frame 9.5 --box 1,1,9,9"}
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_wrong_line_is_one_json_object(place: Path, livos: Any) -> None:
         ("segment video.mp4 -m none.png --json", 1),
         ("segment none.mp4 -m mask.png --json -q", 1),
         ("segment video.mp4 -m mask.png --nothing --json", 2),
-        ("mask video.mp4 --frame 500 --box 1,1,9,9 --json", 1),
+        ("mask video.mp4 --frame 500f --box 1,1,9,9 --json", 1),
         ("track --json", 2),
     ]:
         done = livos(*shlex.split(line), cwd=place)

@@ -178,7 +178,7 @@ def test_ids_before_or_after_their_hints(two: dict[str, Any], livos: Any, tmp_pa
     areas = []
     for name, order in (("before", before), ("after", after)):
         folder = tmp_path / name
-        done = livos("mask", video, "--frame", 3, *order, "-o", folder, "--json")
+        done = livos("mask", video, "--frame", "3f", *order, "-o", folder, "--json")
         assert done.returncode == 0, done.stderr
         areas.append(json.loads(done.stdout)["areas"])
         found = decode_index_png(folder / "00003.png")
@@ -196,7 +196,7 @@ def test_wrong_usage(two: dict[str, Any], livos: Any, tmp_path: Path) -> None:
         (["--box", box, "--threshold", "9"], 2, "give hints or --threshold"),
         (["--box", box, "--id", 1, "--box", box], 2, "the last hints have no --id"),
         (["--id", 1, "--box", box, "--id", 1, "--box", box], 2, "given twice"),
-        (["--box", box, "--frame", 99], 1, "has no frame at --frame 99f"),
+        (["--box", box, "--frame", "99f"], 1, "has no frame at --frame 99f"),
         (["--box", "900,900,950,950"], 2, "outside of the frame"),
         (["--box", box, "-o", "first.jpg"], 2, "is no PNG"),
         (["--threshold", "green"], 2, "is not a number"),
@@ -216,7 +216,9 @@ def test_image_folders_keep_their_names(livos: Any, tmp_path: Path) -> None:
     for name in ("a_001", "a_002"):
         write_png(tmp_path / "frames" / f"{name}.png", rgb, "rgb24")
     box = ",".join(map(str, box_of(ids > 0)))
-    done = livos("mask", tmp_path / "frames", "--frame", 1, "--box", box, "-o", tmp_path / "masks")
+    done = livos(
+        "mask", tmp_path / "frames", "--frame", "1f", "--box", box, "-o", tmp_path / "masks"
+    )
     assert done.returncode == 0, done.stderr
     assert [p.name for p in (tmp_path / "masks").iterdir()] == ["a_002.png"]
     assert Path(done.stdout.split()[0]).name == "a_002.png"

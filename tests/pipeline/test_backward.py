@@ -261,8 +261,8 @@ def test_wrong_usage_is_said_before_any_work(livos: Any, tmp_path: Path) -> None
         (["--direction", "both"], "add --from FRAME"),
         (["--direction", "sideways"], "unknown direction"),
         (["--from", "x"], "is not a position"),
-        (["--from", "3", "--end", "2f"], "not before --end"),
-        (["--from", "1", "--start", "2f"], "before --start"),
+        (["--from", "3f", "--end", "2f"], "not before --end"),
+        (["--from", "1f", "--start", "2f"], "before --start"),
         (["--drop", "2"], "not ID@POS"),
     ]
     for arguments, said in cases:
@@ -271,13 +271,13 @@ def test_wrong_usage_is_said_before_any_work(livos: Any, tmp_path: Path) -> None
         assert said in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     for arguments, said in (
-        (["--direction", "both", "--from", "1", "--start", "0.08"], "--from 1 is before --start"),
-        (["--direction", "both", "--from", "3", "--end", "0.08"], "--from 3 is not before --end"),
+        (["--direction", "both", "--from", "1f", "--start", "0.08"], "--from 1f is before --start"),
+        (["--direction", "both", "--from", "3f", "--end", "0.08"], "--from 3f is not before --end"),
     ):
         late = livos("segment", video, "-m", mask, "-o", tmp_path / "out", *arguments)
         assert late.returncode == 1
         assert said in late.stderr
-    past = livos("segment", video, "-m", mask, "--direction", "both", "--from", "9")
+    past = livos("segment", video, "-m", mask, "--direction", "both", "--from", "9f")
     assert past.returncode == 1
     assert "has no frame 9" in past.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "m.png"]

@@ -33,32 +33,33 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"video": video, "first": first, "sixth": sixth}
 
 
+@pytest.mark.parametrize("was_frame", [False, True])
 @pytest.mark.parametrize(
-    ("text", "bare", "position"),
+    ("text", "position"),
     [
-        ("12.5", "s", Position(seconds=12.5)),
-        ("12.5", "f", Position(seconds=12.5)),
-        ("1:02", "s", Position(seconds=62.0)),
-        ("1:02", "f", Position(seconds=62.0)),
-        ("1:02:03.5", "f", Position(seconds=3723.5)),
-        ("200f", "s", Position(frame=200)),
-        ("200f", "f", Position(frame=200)),
-        ("20s", "s", Position(seconds=20.0)),
-        ("20s", "f", Position(seconds=20.0)),
-        ("20", "s", Position(seconds=20.0)),  # as --start and --end always had it
-        ("20", "f", Position(frame=20)),  # as --from, --frame and --drop always had it
+        ("12.5", Position(seconds=12.5)),
+        ("1:02", Position(seconds=62.0)),
+        ("1:02:03.5", Position(seconds=3723.5)),
+        ("200f", Position(frame=200)),
+        ("20s", Position(seconds=20.0)),
     ],
 )
-def test_one_type_of_position(text: str, bare: Any, position: Position) -> None:
-    assert Position.parse(text, "--x", bare=bare) == position
-    assert Position.parse(str(position), "--x", bare=bare) == position
+def test_one_type_of_position(text: str, was_frame: bool, position: Position) -> None:
+    assert Position.parse(text, "--x", was_frame=was_frame) == position
+    assert Position.parse(str(position), "--x", was_frame=was_frame) == position
+
+
+def test_a_number_alone_is_seconds_and_refused_where_it_was_a_frame() -> None:
+    assert Position.parse("20", "--start") == Position(seconds=20.0)
+    with pytest.raises(UsageError, match="now means seconds — type 20f for the frame, or 20s"):
+        Position.parse("20", "--from", was_frame=True)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-1", "1:2:3:4", "f", "2.5f", "1:02s", "١٢", "1e3"])
-@pytest.mark.parametrize("bare", ["s", "f"])
-def test_no_position(text: str, bare: Any) -> None:
+@pytest.mark.parametrize("was_frame", [False, True])
+def test_no_position(text: str, was_frame: bool) -> None:
     with pytest.raises(UsageError, match="is not a position"):
-        Position.parse(text, "--from", bare=bare)
+        Position.parse(text, "--from", was_frame=was_frame)
 
 
 def test_drops_take_positions() -> None:
@@ -97,11 +98,11 @@ def test_from_by_time_and_by_number_are_the_same(
     clip: dict[str, Path], tmp_path: Path, livos: Any
 ) -> None:
     results = []
-    for n, place in enumerate(("6", "6f", "0.9", "0.9s", "0:00.9")):
+    for n, place in enumerate(("6f", "0.9", "0.9s", "0:00.9")):
         out = tmp_path / f"{n}.mkv"
         done = livos(
             "segment", clip["video"], "-m", clip["sixth"], "--from", place, "--direction", "both",
-            "--drop", "1@10", "--drop", "2@1.2", "-o", out, "--device", "cpu", "--max-size", 64,
+            "--drop", "1@10f", "--drop", "2@1.2", "-o", out, "--device", "cpu", "--max-size", 64,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         # Whatever was typed, what it means is said.
@@ -119,7 +120,7 @@ def test_from_by_time_and_by_number_are_the_same(
 @pytest.mark.slow
 def test_mask_takes_a_time(clip: dict[str, Path], tmp_path: Path, livos: Any) -> None:
     found = []
-    for place in ("6", "6f", "0.9", "0:00.9"):
+    for place in ("6f", "0.9", "0:00.9"):
         folder = tmp_path / str(len(found))
         arguments = ["--frame", place, "--box", "10%,10%,90%,90%", "-o", folder]
         done = livos("mask", clip["video"], *arguments)

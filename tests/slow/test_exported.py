@@ -97,7 +97,7 @@ def test_the_command_and_the_example(livos, tmp_path: Path) -> None:  # type: ig
     done = livos("export", "lite", tmp_path / "graphs")
     assert done.returncode == 0, done.stderr
     (said,) = done.stderr.splitlines()
-    assert said.startswith("the weights lite are not for commercial use: ")
+    assert said.startswith("weights lite: not for commercial use (")
     about = json.loads((tmp_path / "graphs" / "livos.json").read_text())
     assert list(about["steps"]) == ["encode", "read", "write"]
     again = livos("export", "lite", tmp_path / "graphs")
