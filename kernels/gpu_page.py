@@ -1,6 +1,6 @@
-"""docs/gpu.md from the newest results of gpu_check, so that its figures have one source.
+"""docs/notes/gpu.md from the newest results of gpu_check, so that its figures have one source.
 
-python kernels/gpu_page.py > docs/gpu.md
+python kernels/gpu_page.py > docs/notes/gpu.md
 """
 
 from __future__ import annotations

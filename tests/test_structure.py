@@ -79,8 +79,8 @@ def test_imports_point_down(path: Path) -> None:
     assert part in SMALL or not up, f"{part} must not import {up}"
 
 
-def test_every_room_is_on_a_floor_and_in_the_readme() -> None:
-    layout = (ROOT / "README.md").read_text()
+def test_every_room_is_on_a_floor_and_in_the_layout() -> None:
+    layout = (ROOT / "CONTRIBUTING.md").read_text()
     for path in [*PACKAGE.iterdir(), KERNELS]:
         if path.name == "__pycache__" or path.suffix not in {"", ".py"}:
             continue
@@ -115,12 +115,28 @@ def test_importing_the_package_is_cheap() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_readme_names_every_command_and_kind() -> None:
+def test_the_docs_name_every_command_and_kind() -> None:
+    from livos_cli.cli import app
     from livos_cli.outputs.formats import KINDS
 
+    text = "".join(path.read_text() for path in (ROOT / "docs" / "guides").glob("*.md"))
+    for word in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+        assert re.search(rf"\blivos {word}\b", text), word
+    table = (ROOT / "docs" / "reference" / "files.md").read_text()
+    for kind in KINDS:
+        assert f"| `{kind}` |" in table, kind
+
+
+def test_the_readme_can_be_read_in_three_minutes() -> None:
     text = (ROOT / "README.md").read_text()
-    for word in ["segment", "mask", "ui", "info", "eval", "train", "bench", "weights", *KINDS]:
-        assert re.search(rf"\b{word}\b", text), word
+    assert len(text.splitlines()) <= 170
+    assert len(text.split()) <= 1200
+
+
+def test_pages_link_to_what_is_there() -> None:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_every_kind_is_completed_and_in_the_help() -> None:

@@ -20,7 +20,7 @@ def pinned() -> set[str]:
 
 
 def test_every_fixed_package_has_its_licence_listed() -> None:
-    text = (ROOT / "docs" / "licences.md").read_text()
+    text = (ROOT / "docs" / "reference" / "licences.md").read_text()
     rows = re.findall(r"^\| ([\w-]+) \| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
     listed = {
         name: licence.strip() for name, licence, _ in rows if name not in ("package", "wheel")
@@ -36,7 +36,7 @@ def test_the_table_is_what_the_metadata_says() -> None:
     made = subprocess.run(
         [sys.executable, str(ROOT / ".ci" / "licences")], capture_output=True, text=True, check=True
     )
-    text = (ROOT / "docs" / "licences.md").read_text()
+    text = (ROOT / "docs" / "reference" / "licences.md").read_text()
     for line in made.stdout.splitlines():
         if "not installed here" not in line:
             assert line in text, line

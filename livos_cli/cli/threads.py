@@ -10,7 +10,8 @@ __all__ = ["prepare_threads"]
 
 # Turns that a thread of GNU's OpenMP, which PyTorch has on Linux, waits in before it yields its
 # core. Its own 300,000 are for a machine that does nothing else: beside two busy programs on two
-# cores they make a run take 1.8 to 7 times as long. Alone, these cost 1 % (docs/performance.md).
+# cores they make a run take 1.8 to 7 times as long. Alone, these cost 1 %: see
+# docs/notes/performance.md.
 SPIN = 1000
 _SAID = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 CGROUP = Path("/sys/fs/cgroup")

@@ -82,7 +82,7 @@ def train(
             metavar="NAME=VALUE",
             help="Any other setting of the recipe, repeatable: clips, length, unroll, size, "
             "objects, max_skip, rate, backbone_rate, warmup, cooldown, schedule, loss, ema, "
-            "batch_norm, precision, seed, ... (all: docs/training.md).",
+            "batch_norm, precision, seed, ... (all: docs/notes/training.md).",
             show_default=False,
         ),
     ] = None,

@@ -1,7 +1,7 @@
 """How much memory a frame takes, and the height of strips that keeps it within a budget.
 
 Counted in values a pixel of the frame, stage by stage: what is kept through the frame, and the
-most that each stage holds at once beside it. docs/performance.md has it beside measurements.
+most that each stage holds at once beside it. docs/notes/performance.md has it beside measurements.
 """
 
 from __future__ import annotations

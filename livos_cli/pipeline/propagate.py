@@ -163,7 +163,7 @@ class Propagation:
                     else:
                         yield frame, forth.step(frame.index, picture, matte=self.matte)
             if not whole and not forth.begun:
-                raise InputError(f"--from {origin} is not before --end", "widen the range")
+                raise InputError(f"--from {origin}f is not before --end", "widen the range")
         if not whole:
             self._check_used(back.used | forth.used, any_object=forth.any_object or known)
 
@@ -190,7 +190,7 @@ class Propagation:
                     spool.push(decided)
                 on_back(len(spool))
         if not back.begun:  # a --start in seconds: only now it shows
-            raise InputError(f"--from {origin} is before --start", "widen the range")
+            raise InputError(f"--from {origin}f is before --start", "widen the range")
 
     def _refined(self, on_back: Callable[[int], None]) -> Generator[tuple[Frame, FrameResult]]:
         """Frames between two masks are tracked from both.

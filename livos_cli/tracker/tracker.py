@@ -39,7 +39,7 @@ from livos_cli.tracker.strip_height import StripHeight
 __all__ = ["Tracker"]
 
 # Frames after which a CPU's freed memory goes back to the system. Over 1,394 frames the peak then
-# grew by 0.15 % after frame 100, not by 1.8 %, in the same time (docs/performance.md).
+# grew by 0.15 % after frame 100, not by 1.8 %, in the same time (docs/notes/performance.md).
 TIDY_EVERY = 25
 
 

@@ -71,7 +71,7 @@ MAY_CHANGE = frozenset({"steps", "minutes", "warmup", "cooldown", "save_every"})
 RECIPES = {
     # LiVOS, CVPR 2025, section 4.1, and its supplement
     "paper": TrainOptions(),
-    # what was measured better for the weights `tiny`, on two CPU cores: see docs/training.md
+    # what was measured better for the weights `tiny`, on two CPU cores: see docs/notes/training.md
     "tiny": TrainOptions(
         steps=3000,
         clips=3,

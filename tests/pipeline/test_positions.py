@@ -63,7 +63,7 @@ def test_no_position(text: str, was_frame: bool) -> None:
 
 
 def test_drops_take_positions() -> None:
-    assert parse_drops(["1@19", "2@20f", "3@0:05", "4@1.5"]) == (
+    assert parse_drops(["1@19f", "2@20f", "3@0:05", "4@1.5"]) == (
         (Drop(1, 19), Drop(2, 20)),
         ((3, 5.0), (4, 1.5)),
     )

@@ -236,7 +236,7 @@ def test_what_computes_is_part_of_a_run(graphs: SimpleNamespace, tiny: LiVOS) ->
 @needs_runtime
 @pytest.mark.slow
 def test_int8_decides_nearly_as_float32() -> None:
-    """On generated frames; on real ones: docs/performance.md."""
+    """On generated frames; on real ones: docs/notes/performance.md."""
     clip = scene(192, 256, 10, objects=2)
     trackers = [Tracker(load_model("lite", device="cpu", precision=p)) for p in ("fp32", "int8")]
     same = []

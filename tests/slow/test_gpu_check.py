@@ -50,7 +50,7 @@ def test_the_page_has_the_figures_of_the_newest_results() -> None:
         text=True,
         check=True,
     )
-    assert (ROOT / "docs" / "gpu.md").read_text() == page.stdout
+    assert (ROOT / "docs" / "notes" / "gpu.md").read_text() == page.stdout
 
 
 @pytest.mark.skipif(os.name == "nt", reason="process groups of POSIX")

@@ -1,4 +1,4 @@
-"""docs/recipes.md, run as it stands."""
+"""docs/guides/recipes.md, run as it stands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from media import decode, scene, write_png, write_video
 from livos_cli.evaluation.score import jaccard
 from livos_cli.masks.palette import decode_index_png
 
-PAGE = (ROOT / "docs" / "recipes.md").read_text()
+PAGE = (ROOT / "docs" / "guides" / "recipes.md").read_text()
 # A block, and what it says it gives.
 RECIPES = re.findall(r"```sh\n(.*?)```\n(?:Gives (.*?)\.\n)?", PAGE, flags=re.DOTALL)
 

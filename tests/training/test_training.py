@@ -298,7 +298,7 @@ def test_the_documentation_has_every_setting_of_both_recipes() -> None:
             return ",".join(map(str, value))
         return f"{value:g}" if isinstance(value, float) else str(value)
 
-    lines = (ROOT / "docs" / "training.md").read_text()
+    lines = (ROOT / "docs" / "notes" / "training.md").read_text()
     for name in (field.name for field in fields(TrainOptions)):
         values = [text(getattr(RECIPES[recipe], name)) for recipe in ("paper", "tiny")]
         assert f"| `{name}` | {values[0]} | {values[1]} | " in lines

@@ -133,7 +133,7 @@ def test_the_page_says_it(clip: Path, own: Path, tmp_path: Path, weights: str | 
     """And Ctrl-C while the networks are loaded ends it as it should."""
     server = PageServer(clip / "a.mp4", "-o", tmp_path / "p", "-w", weights or own)
     said = server.stop()  # and ends with 0
-    assert said.startswith(f"the weights {DEFAULT} are")  # with other weights, its click network
+    assert said.startswith(f"weights {DEFAULT}: ")  # with other weights, its click network
     assert said.count(SAID) == 1
 
 
