@@ -7,7 +7,7 @@ anything is judged by. Each is tracked in float32 for a few frames, and what wen
 what the ranges of its convolutions are taken from. Convolutions alone become int8, with a scale a
 channel, weights in seven bits, and the rectifier behind one with them; matching, sums, norms, the
 transformer's products and the sensory memory's gates stay float32, and so do the convolutions named
-in `EXACT`. Needs livos[onnxruntime].
+in `EXACT`. needs the extra 'onnxruntime'.
 """
 
 from __future__ import annotations

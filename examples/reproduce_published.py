@@ -6,7 +6,7 @@
 DAVIS and MOSE are the benchmarks' folders. On DAVIS 2017 val `livos-nomose-ft-480p` has J&F 85.1;
 on MOSE valid `livos-wmose-480p` has 64.8, which the benchmark's server says of the archive in
 OUT/mose: its annotations are not public. The weights come from Google Drive
-(`pip install 'livos[drive,eval]'`), or `--weights FILE` names one. An interrupted run resumes.
+(the extras `drive` and `eval`), or `--weights FILE` names one. An interrupted run resumes.
 """
 
 from __future__ import annotations
