@@ -45,3 +45,26 @@ def test_the_table_is_what_the_metadata_says() -> None:
 def test_the_audit_is_pinned_and_part_of_the_gate() -> None:
     assert {"pip-audit", "cyclonedx-python-lib", "packageurl-python"} <= pinned()
     assert ".ci/audit " in (ROOT / ".ci" / "run").read_text()
+
+
+def test_pre_commit_has_the_ruff_of_the_gate() -> None:
+    text = (ROOT / ".pre-commit-config.yaml").read_text()
+    (rev,) = re.findall(r"ruff-pre-commit\n    rev: v(\S+)", text)
+    assert f"ruff=={rev}\n" in (ROOT / "constraints.txt").read_text()
+
+
+def test_a_release_is_refused_unless_all_say_the_same() -> None:
+    source = re.search(r'^Source = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    version = re.search(r'^version = "(.+?)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert source is not None
+    assert version is not None
+
+    def refused(tag: str, home: str) -> str:
+        words = [sys.executable, str(ROOT / ".ci" / "release_check"), tag, home]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) == (not done.stderr)
+        return done.stderr
+
+    assert not refused(f"v{version[1]}", source[1])
+    assert "the tag is v9.9" in refused("v9.9", source[1])
+    assert "this is https://host/else" in refused(f"v{version[1]}", "https://host/else")
