@@ -96,7 +96,9 @@ class ReportFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._open() as file:
                 if not _is_report(file):
-                    raise OutputError(f"{path} is no report", "choose another place with --report")
+                    raise OutputError(
+                        f"{path} is not a report", "choose another place with --report"
+                    )
                 if _is_plain(file):
                     file.truncate(0)
         except OSError as error:

@@ -198,7 +198,7 @@ def _check(asked: _Asked) -> None:
     suffixes = (".jpg", ".jpeg", ".png") if show else (".png",)
     ending = "" if output is None or output.is_dir() else output.suffix.lower()
     if ending and ending not in suffixes:
-        said = "is no picture" if show else "is no PNG"
+        said = "is not a picture" if show else "is not a PNG"
         raise UsageError(f"-o {output} {said}", "name it .jpg" if show else "name it .png")
 
 

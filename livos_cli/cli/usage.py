@@ -90,7 +90,7 @@ def no_mask(names: list[str]) -> UsageError:
         videos, others = videos[:1], videos[1:]
     if videos and len(others) == 1:
         return UsageError(
-            f"{others[0]} is no video, and no mask is given: masks are given with -m",
+            f"{others[0]} is not a video, and no mask is given: masks are given with -m",
             command("livos", "segment", *map(typed, videos), "-m", typed(others[0])),
         )
     if len(videos) == 1 and not others and not _is_folder(videos[0]) and videos[0] != "-":

@@ -59,7 +59,7 @@ class Text:
 
     def check(self, value: object, where: str) -> None:
         if not isinstance(value, str) or len(value) > self.most:
-            raise UntrustedError(f"{where} is no text")
+            raise UntrustedError(f"{where} is not a text")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class OfProject:
         name = r"[^/\\:\0]+" if os.name == "nt" else r"[^/\0]+"
         known = rf"project\.json|masks/{name}\.png|\.livos(-\d+)?/page/marks/\d+\.json"
         if not (isinstance(value, str) and re.fullmatch(known, value)):
-            raise UntrustedError(f"{where} has what is no file of a project")
+            raise UntrustedError(f"{where} has something that is not a file of a project")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Real:
 
     def check(self, value: object, where: str) -> None:
         if not (isinstance(value, (int, float)) and type(value) is not bool and abs(value) < FAR):
-            raise UntrustedError(f"{where} is no number")
+            raise UntrustedError(f"{where} is not a number")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Digest:
     def check(self, value: object, where: str) -> None:
         good = isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
         if not good:
-            raise UntrustedError(f"{where} is no digest")
+            raise UntrustedError(f"{where} is not a digest")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Whole:
 
     def check(self, value: object, where: str) -> None:
         if type(value) is not int or not self.least <= value <= self.most:
-            raise UntrustedError(f"{where} is no number from {self.least} on")
+            raise UntrustedError(f"{where} is not a number from {self.least} on")
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Id:
 
     def check(self, value: object, where: str) -> None:
         if not (isinstance(value, str) and value.isascii() and value.isdecimal()):
-            raise UntrustedError(f"{where} has what is no id")
+            raise UntrustedError(f"{where} has what is not an id")
         Whole(0, 1 << 16).check(int(value[:9]), where)
 
 
@@ -142,7 +142,7 @@ class Number:
     def check(self, value: object, where: str) -> None:
         # Not a bool; and what is no number compares as false.
         if not (isinstance(value, (int, float)) and type(value) is not bool and 0 <= value < FAR):
-            raise UntrustedError(f"{where} is no number")
+            raise UntrustedError(f"{where} is not a number")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Flag:
 
     def check(self, value: object, where: str) -> None:
         if type(value) is not bool:
-            raise UntrustedError(f"{where} is neither true nor false")
+            raise UntrustedError(f"{where} is not true or false")
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Colour:
 
     def check(self, value: object, where: str) -> None:
         if not (isinstance(value, str) and re.fullmatch(r"#[0-9a-f]{6}", value)):
-            raise UntrustedError(f"{where} is no colour")
+            raise UntrustedError(f"{where} is not a colour")
 
 
 @dataclass(frozen=True)
@@ -327,13 +327,13 @@ def parse(data: bytes | str, rule: Rule) -> Any:
         value = json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UntrustedError(f"it is no JSON ({reason[:100]})") from None
+        raise UntrustedError(f"it is not JSON ({reason[:100]})") from None
     rule.check(value, "")
     return value
 
 
 def _no_number(text: str) -> float:
-    raise UntrustedError(f"{text} is no number")
+    raise UntrustedError(f"{text} is not a number")
 
 
 def read(path: Path, rule: Rule) -> Any:

@@ -50,7 +50,7 @@ def decode_mask_file(path: Path) -> Picture:
         raise InputError(f"the mask {path} does not exist", "check the path given to --mask")
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise InputError(
-            f"the mask {path} is no image ({', '.join(sorted(IMAGE_SUFFIXES))})",
+            f"the mask {path} is not an image ({', '.join(sorted(IMAGE_SUFFIXES))})",
             "save the mask of the first frame as PNG",
         )
     try:

@@ -86,7 +86,7 @@ def parse_polygon(text: str) -> tuple[Point, ...]:
     count = text.replace(" ", ",").count(",") + 1
     example = "10,10,90,10,90,80: x and y of three corners or more"
     if count < 6 or count % 2:
-        raise UsageError(f"--polygon {text} is no polygon", f"give it like {example}")
+        raise UsageError(f"--polygon {text} is not a polygon", f"give it like {example}")
     values = _numbers(text.replace(" ", ","), count, "--polygon", example)
     return tuple(zip(values[::2], values[1::2], strict=True))
 

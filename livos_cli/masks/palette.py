@@ -106,7 +106,7 @@ def decode_index_png(source: Path | bytes, label: str = "") -> np.ndarray:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{label} cannot be read ({error})", "is the file complete?") from None
     raise InputError(
-        f"{label} is no index image ({name})", "annotations are palette or grey PNGs of 8 bits"
+        f"{label} is not an index image ({name})", "annotations are palette or grey PNGs of 8 bits"
     )
 
 

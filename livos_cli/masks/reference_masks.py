@@ -70,7 +70,7 @@ def _together(warnings: list[str]) -> list[str]:
     for warning in warnings:
         groups.setdefault(re.sub(r"\S+\.\w+", "", warning), []).append(warning)
     return [
-        same[0] + (f" (and {len(same) - 1} more masks alike)" if len(same) > 1 else "")
+        same[0] + (f" (and {len(same) - 1} more like it)" if len(same) > 1 else "")
         for same in groups.values()
     ]
 
@@ -270,7 +270,7 @@ class ReferenceMasks:
                 whole = ids
                 continue
             if overlap := int(((whole != 0) & (ids != 0)).sum()):
-                warn(f"{path}: {overlap} pixels belong to another object too; this one has them")
+                warn(f"{path}: {overlap:,} px are in another object's mask, too; this one got them")
             whole = np.where(ids != 0, ids, whole)
         assert whole is not None
         return whole

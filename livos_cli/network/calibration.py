@@ -51,5 +51,5 @@ class Calibration:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise WeightsError(
                 f"the weights' calibration cannot be read: {error}",
-                "the file may come from a newer livos: try `pip install -U livos`",
+                "the file may come from a newer livos: update livos",
             ) from error

@@ -64,7 +64,7 @@ class ClickConfig:
         except (ValueError, TypeError, RecursionError) as error:
             raise WeightsError(
                 f"the configuration of the click network cannot be read ({str(error)[:120]})",
-                "the file may come from a newer livos: try `pip install -U livos`",
+                "the file may come from a newer livos: update livos",
             ) from None
 
 

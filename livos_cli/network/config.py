@@ -121,7 +121,7 @@ class LiVOSConfig:
             reason = str(error)
         raise WeightsError(
             f"the weights' configuration cannot be read: {reason}",
-            "the file may come from a newer livos: try `pip install -U livos`",
+            "the file may come from a newer livos: update livos",
         )
 
 

@@ -177,4 +177,4 @@ def _draw_curve(area: np.ndarray, sure: np.ndarray) -> None:
 def check_suffix(path: Path) -> None:
     """Raises UsageError unless it names a PNG or a JPEG."""
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--preview {path} is no picture", f"name it {' or '.join(SUFFIXES)}")
+        raise UsageError(f"--preview {path} is not a picture", f"name it {' or '.join(SUFFIXES)}")

@@ -230,7 +230,7 @@ class Checkpoint:
                     self._spoiled = True
                     raise InputError(
                         f"the results kept in {self.folder} are damaged ({error})",
-                        "run the same command again: it begins anew",
+                        "run the same command again: it starts over",
                     ) from None
                 yield decided
 

@@ -89,5 +89,5 @@ def changed_meanwhile(video: str | Path, error: InputError) -> InputError:
     return InputError(
         f"{error.message}; {video} was changed while it was read",
         "put it back as it was (the time of change, too) and run the same command again: it "
-        "resumes; or begin anew with what is there",
+        "resumes; or start over with what is there",
     )

@@ -146,4 +146,4 @@ def _check_tensor(
             f"precision than these (({shown}), {dtype})"
         )
     if row.finite and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-        raise ValueError(f"{name} holds what is no number")
+        raise ValueError(f"{name} holds what is not a number")

@@ -90,6 +90,6 @@ def load(folder: Path) -> dict[str, Any] | None:
     # What torch raises of a file that is none has no common class.
     except (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError) as error:
         raise InputError(
-            f"the checkpoint {folder} cannot be read ({error})", "copy it again, or start anew"
+            f"the checkpoint {folder} cannot be read ({error})", "copy it again, or start over"
         ) from None
     return loaded

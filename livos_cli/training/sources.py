@@ -60,7 +60,7 @@ class SourceSpec:
         match = re.fullmatch(r"(?P<kind>[a-z0-9]+)(:(?P<path>.+?))?(@(?P<share>\d*\.?\d+))?", text)
         if match is None or match["kind"] not in KINDS:
             raise UsageError(
-                f"'{text}' is no data source",
+                f"'{text}' is not a data source",
                 f"KIND[:PATH][@SHARE] with KIND of {', '.join(KINDS)}",
             )
         if (match["path"] is None) != (match["kind"] == "procedural"):

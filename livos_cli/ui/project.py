@@ -351,6 +351,6 @@ def _object(object_id: int, name: str = "") -> Object:
 
 def _unfit(path: Path, masks: Path) -> InputError:
     return InputError(
-        f"{path} is no key mask as the page writes them (index PNG, 00012.png)",
+        f"{path} is not a key mask as the page writes them (index PNG, 00012.png)",
         f"bring these masks into a new project: livos ui VIDEO -m {masks} -o NEW",
     )

@@ -55,15 +55,15 @@ class _Wanted:
     def number(self, name: str) -> float:
         value = self._body.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise UsageError(f"{name} is no number", "")
+            raise UsageError(f"{name} is not a number", "")
         if not math.isfinite(value):
-            raise UsageError(f"{name} is no number", "")
+            raise UsageError(f"{name} is not a number", "")
         return float(value)
 
     def flag(self, name: str) -> bool:
         value = self._body.get(name)
         if type(value) is not bool:
-            raise UsageError(f"{name} is neither true nor false", "")
+            raise UsageError(f"{name} is not true or false", "")
         return value
 
     def text(self, name: str, most: int = 200) -> str:

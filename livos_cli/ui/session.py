@@ -195,7 +195,7 @@ class Session(OpenProject):
             settings = self.project.settings
             old = settings.object(object_id)
             if not re.fullmatch(r"#[0-9a-f]{6}", fields.get("colour", "#000000")):
-                raise UsageError("that is no colour", "give one like #00ff00")
+                raise UsageError("that is not a colour", "give one like #00ff00")
             new = replace(old, **fields)
             objects = tuple(new if one.id == object_id else one for one in settings.objects)
             (what,) = fields

@@ -75,7 +75,7 @@ def read_backward(
         return
     if not Path(source).is_file():
         raise InputError(
-            f"{source} is no regular file, so it cannot be read twice", "save it first"
+            f"{source} is not a regular file, so it cannot be read twice", "save it first"
         )
     end = Position(frame=last + 1)
     with VideoSource(source, start, end, allow_truncated=allow_truncated, raw=raw) as video:

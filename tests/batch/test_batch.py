@@ -287,7 +287,7 @@ def test_beside_the_videos_and_with_a_sheet_each(
         (["--engine", "warp"], "unknown engine"),
         (["-m", "masks/a.png"], "is one mask, for 2 videos"),
         (["--list", "nowhere.txt"], "cannot be read"),
-        (["--report", "videos/a.mp4"], "is no report"),
+        (["--report", "videos/a.mp4"], "is not a report"),
     ],
 )
 def test_wrong_usage_is_one_line(

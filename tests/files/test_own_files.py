@@ -198,7 +198,7 @@ def test_manifests(clip: dict[str, Path], tmp_path: Path, tiny: LiVOS) -> None:
             assert record.traceback is None
     assert counts["failed"] > 100
     path.write_bytes(b"{")
-    assert "clip.json is not used: it is no JSON" in str(work(Job(item, batch), tiny).error)
+    assert "clip.json is not used: it is not JSON" in str(work(Job(item, batch), tiny).error)
     forced = replace(batch, output=replace(batch.output, overwrite=True))
     assert work(Job(item, forced), tiny).status == "done"
     assert (out / "clip.mask.mkv").read_bytes() == want
@@ -472,7 +472,7 @@ def test_results_that_unpack_to_something_else(
         told = json.dumps(notes)
         about = {"livos": told, "sha256": _digest(told, state)}
         path.write_bytes(safetensors.torch.save(state, about))
-        with pytest.raises(InputError, match=r"are damaged .*it begins anew"):
+        with pytest.raises(InputError, match=r"are damaged .*it starts over"):
             segment(tiny, clip, out)
         assert segment(tiny, clip, out).resumed == 0
         assert files(out) == files(whole)

@@ -198,7 +198,7 @@ def test_wrong_usage(two: dict[str, Any], livos: Any, tmp_path: Path) -> None:
         (["--id", 1, "--box", box, "--id", 1, "--box", box], 2, "given twice"),
         (["--box", box, "--frame", "99f"], 1, "has no frame at --frame 99f"),
         (["--box", "900,900,950,950"], 2, "outside of the frame"),
-        (["--box", box, "-o", "first.jpg"], 2, "is no PNG"),
+        (["--box", box, "-o", "first.jpg"], 2, "is not a PNG"),
         (["--threshold", "green"], 2, "is not a number"),
     ]
     for arguments, code, said in cases:

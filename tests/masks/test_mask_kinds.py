@@ -397,7 +397,7 @@ def test_notes_of_many_masks_are_said_once(tmp_path: Path) -> None:
     _, warnings = ReferenceMasks(tmp_path).scan(160, 96)
     assert len(warnings) == 2
     assert "cover 100 %" in warnings[1]  # of the first; the others are no news
-    assert "and 4 more masks alike" in warnings[0]
+    assert "and 4 more like it" in warnings[0]
 
 
 def test_hidden_images_are_no_frames(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_a_folder_an_object(ids: np.ndarray, tmp_path: Path) -> None:
 def test_overlapping_objects_are_said(ids: np.ndarray, tmp_path: Path) -> None:
     write_png(tmp_path / "1" / "0.png", (ids == 1).astype(np.uint8) * 255, "gray")
     write_png(tmp_path / "2" / "0.png", np.full(ids.shape, 255, np.uint8), "gray")
-    assert "belong to another object" in ReferenceMasks(tmp_path).scan(120, 90, trust=True)[1][0]
+    assert "in another object's mask" in ReferenceMasks(tmp_path).scan(120, 90, trust=True)[1][0]
 
 
 def test_names_that_are_no_frame_numbers(ids: np.ndarray, tmp_path: Path) -> None:

@@ -500,7 +500,7 @@ def test_a_folder_that_livos_mask_has_written_is_shown(shots: Any, tmp_path: Pat
 def test_a_folder_of_other_masks_is_refused(shots: Any, tmp_path: Path) -> None:
     (tmp_path / "p" / "masks").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "p" / "masks" / "mask_7.png"), np.zeros((96, 128, 3), np.uint8))
-    with pytest.raises(InputError, match="is no key mask as the page writes them") as caught:
+    with pytest.raises(InputError, match="is not a key mask as the page writes them") as caught:
         Session(str(shots[0]), tmp_path / "p", NETWORK)
     assert "-m" in caught.value.hint
 
