@@ -67,6 +67,7 @@ class Pictures:
         self._changed = threading.Condition()  # of what follows
         self._playhead, self._paused, self._closed = -1, False, False
         self._thumbs: deque[int] = deque(maxlen=THUMBS)  # that are wanted
+        self._thumb: int | None = None  # that is being made
         self._damaged: set[int] = set()  # of which there is no small picture to be had
         self._thread = threading.Thread(target=self._work, name="livos-small", daemon=True)
         self._thread.start()
@@ -120,7 +121,8 @@ class Pictures:
         with contextlib.suppress(OSError):
             return self._thumb_path(number).read_bytes()
         with self._changed:
-            if number not in self._thumbs and number not in self._damaged:
+            known = number in self._thumbs or number == self._thumb or number in self._damaged
+            if not known and not self._thumb_path(number).exists():  # made since it was looked for
                 self._thumbs.append(number)
                 self._changed.notify()
         return None
@@ -194,8 +196,9 @@ class Pictures:
             )
             if self._closed:
                 return None
-            if self._thumbs:
-                return self._thumbs.popleft(), True
+            self._thumb = self._thumbs.popleft() if self._thumbs else None
+            if self._thumb is not None:
+                return self._thumb, True
             number = self._wanted()
         assert number is not None
         return number, False
