@@ -150,7 +150,7 @@ def test_inputs_that_do_not_fit_are_one_line(tmp_path: Path, livos: Any) -> None
     annotation.write_bytes(good[:40])
     assert "00002.png cannot be read" in complaint()
     cv2.imwrite(str(annotation), np.zeros((64, 96, 3), np.uint8))
-    assert "no index image" in complaint()
+    assert "not an index image" in complaint()
     annotation.write_bytes(encode_index_png(np.ones((32, 96), np.uint8)))
     assert "32" in complaint()
     annotation.write_bytes(good)

@@ -203,7 +203,7 @@ def test_a_reader_that_leaves_is_no_fault(clip: dict[str, Path], tmp_path: Path)
         (["--alpha-codec", "h264"], "unknown --alpha-codec"),
         (["--background", "mauve"], "is not a colour"),
         (["--palette", "x,y"], "is not a colour"),
-        (["--preview", "sheet.gif"], "no picture"),
+        (["--preview", "sheet.gif"], "not a picture"),
     ],
 )
 def test_wrong_usage_is_one_line(
