@@ -222,8 +222,9 @@ class Partial:
         if isinstance(path, Stdout):
             return
         try:
-            if self.temporary.is_file():  # of folders, the system writes each file when it likes
-                with self.temporary.open("rb") as file:
+            # Folders are left to the system. Windows syncs only what may be written.
+            if self.temporary.is_file():
+                with self.temporary.open("r+b") as file:
                     os.fsync(file.fileno())
             if not overwrite:
                 _rename_to_free(self.temporary, path)
