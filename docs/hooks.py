@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-COLUMNS = ("python", "way", "av", "torch", "numpy", "opencv-python", "typer", "frames", "tests")
 
 
+@cache
 def help_of(*words: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "livos_cli", *words, "--help"],
@@ -36,11 +38,8 @@ def commands() -> str:
 
 
 def installs() -> str:
-    rows = json.loads((ROOT / "docs" / "installs.json").read_text())
-    rows.sort(key=lambda row: ([int(n) for n in row["python"].split(".")[:2]], row["way"]))
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(str(row.get(c, "")) for c in COLUMNS) + " |" for row in rows]
-    return "\n".join(lines)
+    table = runpy.run_path(str(ROOT / ".ci" / "installs"))["table"]
+    return str(table(json.loads((ROOT / "docs" / "installs.json").read_text())))
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

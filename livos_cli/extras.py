@@ -19,15 +19,9 @@ __all__ = ["install_hint", "packages_of"]
 
 def packages_of(extra: str) -> list[str]:
     """Names of the packages that an extra of livos adds, from what is installed says of itself."""
-    names: list[str] = []
-    for line in metadata.requires("livos") or []:
-        if not re.search(rf"extra *== *['\"]{re.escape(extra)}['\"]", line):
-            continue
-        if inner := re.match(r"livos\[([\w,-]+)\]", line):  # an extra that takes in others
-            names += [name for part in inner[1].split(",") for name in packages_of(part)]
-        elif name := re.match(r"[\w.-]+", line):
-            names.append(name[0])
-    return list(dict.fromkeys(names))
+    # The build has put in place what extras that take in others (`livos[export]`) stand for.
+    wanted = re.compile(rf"([\w.-]+).*extra *== *['\"]{re.escape(extra)}['\"]")
+    return [found[1] for line in metadata.requires("livos") or [] if (found := wanted.match(line))]
 
 
 def install_hint(extra: str) -> str:
